@@ -1,0 +1,161 @@
+"""Many sheets into one result: what `digitize scan` does once its options are parsed.
+
+Readings are written as they come, so memory does not depend on how many sheets there are. The result appears whole or
+not at all; sheets that fail are reported one line each, and the others are read.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+from tqdm import tqdm
+
+from digitize import __version__, models, sheets, write
+from digitize.classify import Classifier
+from digitize.confidence import Calibration
+from digitize.errors import OutputError, SheetError
+from digitize.records import Page, PageReading, SheetReading, Tiles
+from digitize.scan import Scanner, Settings
+
+log = logging.getLogger("digitize")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to read, with what, and where it goes.
+
+    Attributes:
+        inputs: files, folders, patterns, or "-".
+        output: a file, or "-" for standard output.
+        format: "csv", "json" or "jsonl"; by the output's suffix where None.
+        model: name or folder of a model, the default one where None.
+        device: "auto", "cpu", "gpu" or "gpu:N".
+        pages: which pages of each sheet.
+        dpi: at which PDF pages are rendered.
+        overlay, crops: folders for pictures of the pages, and for the digits' tiles; none where None.
+        settings: what shapes a reading.
+        max_error: where given, `settings.review_below` is chosen for it from the model's risk curve.
+        progress: show a bar on stderr, if that is a terminal.
+    """
+
+    inputs: Sequence[str]
+    output: str
+    format: str | None = None
+    model: str | None = None
+    device: str = "auto"
+    pages: sheets.PageRange = sheets.EVERY_PAGE
+    dpi: float = sheets.DEFAULT_DPI
+    overlay: Path | None = None
+    crops: Path | None = None
+    settings: Settings = field(default_factory=Settings)
+    max_error: float | None = None
+    progress: bool = True
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of a job, counted while it ran."""
+
+    sheets: int = 0
+    failed: int = 0
+    pages: int = 0
+    digits: int = 0
+    review: int = 0
+
+    def __str__(self) -> str:
+        counted = {"sheet": self.sheets, "page": self.pages, "digit": self.digits}
+        parts = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counted.items()]
+        parts.append(f"{self.review} to review")
+        return ", ".join([*parts, f"{self.failed} failed"] if self.failed else parts)
+
+
+def load_scanner(model: str | None, device: str, settings: Settings, *, max_error: float | None = None) -> Scanner:
+    """Load a model into a scanner.
+
+    Raises:
+        ModelError: it is missing or disagrees with its card.
+        DeviceError: the device is not there.
+        UsageError: `max_error` cannot be reached.
+    """
+    classifier = Classifier(models.find(model), device=device, batch_size=settings.batch_size)
+    calibration = Calibration.from_card(classifier.card.calibration)
+    if max_error is not None:
+        settings = replace(settings, review_below=calibration.threshold_for(max_error))
+        log.info("digits below a confidence of %.4f are marked for review", settings.review_below)
+    log.info("%s", classifier.description)
+    return Scanner(classifier, calibration=calibration, settings=settings)
+
+
+def run(job: Job) -> Summary:
+    """Read every sheet of a job and write the result.
+
+    Returns:
+        The counts.
+
+    Raises:
+        SheetError: no sheet could be read; no result is written.
+        OutputError, ModelError, DeviceError, UsageError: as they say.
+    """
+    form = write.format_of(job.output, job.format)
+    found = sheets.find(job.inputs)
+    with write.open_output(job.output) as output:
+        scanner = load_scanner(job.model, job.device, job.settings, max_error=job.max_error)
+        summary = Summary()
+        readings = _read(job, scanner, found, summary)
+        ahead: list[SheetReading] = []
+        for reading in readings:  # standard output cannot be taken back: nothing is written before a sheet was read
+            ahead.append(reading)
+            if reading.error is None or reading.pages:
+                break
+        else:
+            if len(ahead) == 1:
+                raise SheetError(ahead[0].error)
+            raise SheetError(f"could not read any of the {len(ahead)} sheets; nothing was written")
+        write.WRITERS[form](chain(ahead, readings), output, _generator(job, scanner.settings))
+    return summary
+
+
+def _read(job: Job, scanner: Scanner, found: list[sheets.Sheet], summary: Summary) -> Iterator[SheetReading]:
+    """Read, draw, count and report, one sheet after another."""
+
+    def on_page(page: Page, reading: PageReading, tiles: Tiles) -> None:
+        if job.overlay is not None:
+            write.write_overlay(_folder(job.overlay), page.source, page.gray, reading)
+        if job.crops is not None:
+            write.write_crops(_folder(job.crops), page.source, reading, tiles)
+
+    drawn = on_page if job.overlay or job.crops else None
+    hidden = not job.progress or not sys.stderr.isatty() or len(found) < 2
+    with tqdm(total=len(found), unit="sheet", disable=hidden, file=sys.stderr) as bar:
+        for sheet in scanner.read_sheets(found, pages=job.pages, dpi=job.dpi, on_page=drawn):
+            digits = [digit for page in sheet.pages for *_, digit in page.digits()]
+            summary.sheets += 1
+            summary.pages += len(sheet.pages)
+            summary.digits += len(digits)
+            summary.review += sum(digit.status == "review" for digit in digits)
+            if sheet.error is not None:
+                summary.failed += 1
+            if sheet.error is not None and (sheet.pages or len(found) > 1):  # of one alone, `run` says it
+                with tqdm.external_write_mode(file=sys.stderr):
+                    log.error("%s", sheet.error)
+            bar.update()
+            yield sheet
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be made: {error.strerror}; choose another folder") from error
+    return path
+
+
+def _generator(job: Job, settings: Settings) -> write.Generator:
+    card = models.load_card(models.find(job.model))
+    described = {"dpi": job.dpi, "rotate": settings.rotate, "review_below": settings.review_below}
+    return write.Generator(__version__, card.name, card.content["files"][models.TFLITE_FILE], described)

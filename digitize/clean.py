@@ -1,0 +1,476 @@
+"""Ink from paper: the second stage, between the loaded page and its glyphs.
+
+Assumes an upright gray page of any size, lighting and polarity. Three steps:
+
+1. *Polarity and paper.* The pen is the sparser side of the page's local contrast. The paper under the pen is
+   a closing of the page with an element a few strokes wide, smoothed; dividing by it takes shadows away.
+2. *Threshold.* The contrast at a stroke's edge lies half way between paper and pen, so the mean contrast,
+   weighted by squared gradient in a window around each pixel, is that place's threshold: the idea of Su, Lu & Tan,
+   "Robust document image binarization technique for degraded document images" (IEEE TIP 2013). Theirs counts
+   edge pixels; ours weighs them, and falls back on the page's own level where a window holds no pen.
+3. *Rules.* Long, thin, straight runs of ink are printed lines. Along each, columns where the ink is no thicker
+   than the line are taken out; where it is thicker a stroke crosses, and stays whole.
+
+Every length is in stroke widths, estimated from the page itself. Pages whose strokes are thinner than
+`FINE_STROKE` are enlarged first, so that a stroke has an inside; `Ink.scale` says by how much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from digitize.records import Gray, Mask
+
+Floats = NDArray[np.float32]
+
+FINE_STROKE = 3.2  # working pixels: below this, thresholding loses the gaps inside a 6 or an 8
+MAX_ENLARGEMENT = 4  # beyond this, interpolation adds pixels but nothing to see
+MAX_WORKING_PIXELS = 12_000_000  # bounds the memory of an enlarged page
+PAPER_ELEMENT = 5.0  # stroke widths: wider than any stroke, so that a closing sees under it
+WINDOW = 16.0  # stroke widths: about two digits, the reach of the local threshold
+CLEAR = 5.0  # standard deviations of bare paper that edges have to lie above it, else the page is smoothed more
+MOST_BLUR = 2.5  # pixels: grain is a matter of the sensor's pixels, not of the writing's scale
+NOISE_GATE = 4.0  # standard deviations of the bare paper that ink has to stand out by
+ACROSS = 2.5  # digit heights: a horizontal line this long is no 7's bar and no dash
+DOWN = 1.55  # digit heights: a vertical line this long is no 1
+CROSSING = 0.7  # stroke widths: ink this much thicker than the line is a stroke that crosses it
+THICKEST = 3.0  # stroke widths: thicker than this is a bar, not a line
+SLENDER = 8.0  # a line is at least this many times as long as thick
+THICKNESS_WINDOW = 8.0  # stroke widths to each side over which a line's thickness is taken as steady
+FRAME_SIDE = 0.75  # share of a box's side that is ink where the side is a frame's
+MOST_FRAMES = 200  # boxes looked at, largest first, for holding others
+STRAIGHTNESS = 0.3  # stroke widths that a line may stray from its fit
+STRAIGHT = 0.8  # share of a line's columns that lie on its fit
+SURE = 1.15  # times the level that a piece of ink has to reach somewhere
+LEVEL_CELLS = 8  # cells across the local threshold's window
+GUESS_BLURS = (0.0, 1.0, 2.0)  # pixels of a page of 1,000: the one that parts ink from paper best is taken
+POLARITY_SIDE = 800  # pixels: a page is looked at in this size to tell dark ink from light
+MOST_FLOOR = 0.8  # share of the page's own level that the gate against noise may rise to
+FAINTEST = 0.035  # share of the paper's brightness below which a mark cannot be told from paper
+
+
+@dataclass(frozen=True, slots=True)
+class _LineKind:
+    """What makes a row of thin ink a line.
+
+    Attributes:
+        gap, gap_of_height: stroke widths and digit heights that are bridged, whichever is less.
+        bridge: it is looked for in bridged ink; else in unbroken pieces.
+        coverage: share of its columns that hold ink.
+        length: times the shortest line, as it is first seen.
+        whole: the same once it was followed to its ends.
+        regular: its pieces and gaps have to be even.
+    """
+
+    gap: float
+    gap_of_height: float
+    bridge: bool
+    coverage: float
+    length: float
+    whole: float
+    regular: bool = False
+
+
+PIECE = _LineKind(3.0, 0.35, bridge=False, coverage=0.9, length=0.75, whole=1.0)
+SOLID = _LineKind(3.0, 0.35, bridge=True, coverage=0.7, length=0.8, whole=1.0)
+DASHED = _LineKind(5.0, 0.6, bridge=True, coverage=0.35, length=1.2, whole=1.5, regular=True)
+FEWEST_DASHES = 6
+EVEN = 0.3  # median deviation of dashes and of gaps, as a share of their median
+
+
+@dataclass(frozen=True, slots=True)
+class Ink:
+    """A page's ink at working scale.
+
+    Attributes:
+        pen: bool (h, w), True where the pen was; rules are taken out.
+        rules: bool (h, w), True where a rule or frame was taken out.
+        scale: working pixels a page pixel; (h, w) is about (H, W) times it.
+        stroke: typical width of a pen stroke in working pixels.
+        height: typical height of the writing in working pixels.
+    """
+
+    pen: Mask
+    rules: Mask
+    scale: float
+    stroke: float
+    height: float
+
+
+def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
+    """Tell the pen from the paper.
+
+    Args:
+        gray: uint8 (H, W), dark or light paper.
+        remove_rules: take printed lines and frames out.
+
+    Returns:
+        The ink, at a working scale that gives strokes an inside.
+    """
+    dark = darken(gray)
+    contrast, level = measure_contrast(dark, stroke=_guess_stroke(dark))
+    mask = contrast > level
+    stroke = stroke_width(mask)
+    scale = 1.0
+    if 0 < stroke < FINE_STROKE:
+        room = np.floor(2 * np.sqrt(MAX_WORKING_PIXELS / gray.size)) / 2
+        scale = float(np.clip(np.ceil(2 * FINE_STROKE / stroke) / 2, 1.0, np.clip(room, 1.0, MAX_ENLARGEMENT)))
+    if scale > 1.0:
+        size = (round(gray.shape[1] * scale), round(gray.shape[0] * scale))
+        dark = np.asarray(cv2.resize(dark, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+        contrast, level = measure_contrast(dark, stroke=stroke * scale)
+        mask = contrast > level
+        stroke = stroke_width(mask)
+    stroke = max(stroke, 1.0)
+    mask = _drop_faint(mask, contrast, level)
+    if not remove_rules:
+        return Ink(mask, np.zeros_like(mask), scale, stroke, digit_height(mask, stroke=stroke))
+    rules, height = find_rules(mask, stroke=stroke)
+    return Ink(mask & ~rules, rules, scale, stroke, height)
+
+
+def darken(gray: Gray) -> Gray:
+    """Give the page with dark ink on light paper, turned round where it was light on dark.
+
+    The pen is sparse, so the median is paper, and the pen is the longer tail. Both tails are weighed over the whole
+    page (which a strong vignette can mislead) and against each pixel's surroundings (which thick frames can).
+    """
+    shrink = max(1.0, max(gray.shape) / POLARITY_SIDE)
+    small = cv2.resize(gray, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA) if shrink > 1 else gray
+    dark, middle, light = np.percentile(small, (1, 50, 99))
+    whole = (2 * middle - dark - light) / max(light - dark, 1.0)
+    reach = max(3, min(255, (min(small.shape) // 3) | 1))
+    residual = small.astype(np.float32) - cv2.medianBlur(small, reach)
+    below, above = float(np.square(np.minimum(residual, 0)).sum()), float(np.square(np.maximum(residual, 0)).sum())
+    local = (below - above) / max(below + above, 1.0)
+    return gray if whole + local >= 0 else 255 - gray
+
+
+def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray]:
+    """Measure how far each pixel is darker than its paper, and how far ink has to be.
+
+    Args:
+        dark: uint8 (H, W), dark ink on light paper.
+        stroke: rough width of a stroke in pixels.
+
+    Returns:
+        (contrast, level), both uint8 (H, W): contrast is 0 for bare paper and 255 for black; a pixel is ink where it
+        exceeds `level`.
+    """
+    contrast = 255 - _as_gray(cv2.divide(dark, _paper(dark, stroke), scale=255))
+    few = slice(None, None, max(1, len(contrast) // 500))
+    blur = max(0.3, 0.2 * stroke)
+    while True:
+        smooth = _as_gray(cv2.GaussianBlur(contrast, (0, 0), blur))
+        low, middle = (float(v) for v in np.percentile(smooth[few], (10, 40)))
+        noise = (middle - low) / 1.1  # so many deviations lie between these
+        slope = cv2.morphologyEx(smooth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        sampled = np.square(slope[few].astype(np.float64))
+        total = float(sampled.sum())
+        if total <= 0.0:
+            return smooth, np.full_like(smooth, 255)
+        whole = float((sampled * smooth[few]).sum()) / total
+        if whole - middle >= CLEAR * noise or blur >= MOST_BLUR:
+            break
+        blur *= 1.5  # strokes average over a length that grain does not have
+    floor = min(max(255 * FAINTEST, middle + NOISE_GATE * noise), MOST_FLOOR * whole)
+    prior = 0.3 * float(np.square(sampled).sum()) / total  # a fraction of what an average edge pixel weighs
+    # The level changes over a window, not over a pixel, and is worked out on cells.
+    window = WINDOW * stroke
+    cell = max(1.0, window / LEVEL_CELLS)
+    size = (max(1, round(dark.shape[1] / cell)), max(1, round(dark.shape[0] / cell)))
+    weight = cv2.multiply(slope, slope, dtype=cv2.CV_16U)
+    pull = cv2.multiply(weight, smooth, scale=1 / 255, dtype=cv2.CV_16U)
+    side = (round(window / cell) | 1, round(window / cell) | 1)
+    mass, drawn = (
+        cv2.blur(cv2.resize(part, size, interpolation=cv2.INTER_AREA).astype(np.float32), side) * window
+        for part in (weight, pull)
+    )
+    level = np.maximum((255 * drawn + prior * whole) / (mass + prior), floor)
+    return smooth, _as_gray(cv2.resize(np.rint(level).astype(np.uint8), dark.shape[::-1]))
+
+
+def _as_gray(image: NDArray[Any]) -> Gray:
+    """OpenCV's answer as what it is here: uint8."""
+    return np.asarray(image, dtype=np.uint8)
+
+
+def stroke_width(mask: Mask) -> float:
+    """Estimate the width of the strokes in `mask`: twice the depth of their middle, by ink; 0 without ink."""
+    if not mask.any():
+        return 0.0
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
+    ridge = depth[(depth > 0) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))]
+    order = np.sort(ridge)
+    half = np.searchsorted(np.cumsum(order), order.sum() / 2)
+    return float(2.0 * order[min(half, len(order) - 1)] - 1.0)
+
+
+def _paper(dark: Gray, stroke: float) -> Gray:
+    """The paper's brightness under the pen: uint8 (H, W)."""
+    height, width = dark.shape
+    shrink = max(1.0, stroke)
+    size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
+    small = cv2.resize(dark, size, interpolation=cv2.INTER_AREA) if shrink > 1 else dark
+    reach = max(3, round(PAPER_ELEMENT * stroke / shrink) | 1)
+    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    paper = cv2.medianBlur(cv2.morphologyEx(small, cv2.MORPH_CLOSE, element), min(2 * reach + 1, 31))
+    paper = cv2.blur(paper, (reach, reach))
+    return _as_gray(cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _guess_stroke(dark: Gray) -> float:
+    """A first stroke width, before the paper is known: from Otsu's threshold on the contrast to a wide median."""
+    shrink = max(1.0, max(dark.shape) / 1000)
+    small = cv2.resize(dark, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
+    wide = cv2.medianBlur(small, max(3, min(255, (min(small.shape) // 3) | 1)))
+    clearest, sigma, level = -1.0, 0.0, 0.0
+    for blur in GUESS_BLURS:
+        residual = cv2.subtract(wide, cv2.GaussianBlur(small, (0, 0), blur) if blur else small)
+        cut, _ = cv2.threshold(residual, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+        ink = residual > cut
+        share, spread = float(ink.mean()), float(residual.var())
+        if 0 < share < 1 and spread > 0:
+            between = share * (1 - share) * (float(residual[ink].mean()) - float(residual[~ink].mean())) ** 2 / spread
+            if between > clearest:
+                clearest, sigma, level = between, blur, cut
+    wide = cv2.resize(wide, dark.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    smooth = cv2.GaussianBlur(dark, (0, 0), sigma * shrink) if sigma else dark
+    return max(1.0, stroke_width(cv2.subtract(wide, smooth) > level))
+
+
+def _drop_faint(mask: Mask, contrast: Gray, level: Gray) -> Mask:
+    """Keep pieces of ink that rise clearly above the level somewhere; texture that only grazes it goes."""
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    ink = np.flatnonzero(mask)  # a few hundredths of the page: cheaper than whole arrays
+    piece = labels.ravel()[ink]
+    keep = np.zeros(count, bool)
+    keep[piece[contrast.ravel()[ink] > SURE * level.ravel()[ink]]] = True
+    kept = np.zeros_like(mask)
+    kept.ravel()[ink] = keep[piece]
+    return kept
+
+
+def find_rules(mask: Mask, *, stroke: float) -> tuple[Mask, float]:
+    """Find printed lines and frames: long, thin, straight (or gently bent), whole, dashed or dotted.
+
+    Args:
+        mask: bool (H, W), ink.
+        stroke: width of a pen stroke in pixels.
+
+    Returns:
+        (rules, height): bool (H, W), the ink of the lines without the strokes that cross them; and how tall the
+        writing between them is, in pixels.
+    """
+    height = digit_height(mask, stroke=stroke)
+    across = _straight_lines(mask, stroke, height, ACROSS * height)
+    rest = mask & ~across
+    height = digit_height(rest, stroke=stroke)
+    down = _straight_lines(np.ascontiguousarray(mask.T), stroke, height, DOWN * height).T
+    rules = np.asarray(across | down, dtype=bool)
+    _take_corners(rules, mask, across, np.asarray(down), stroke)
+    return rules, digit_height(mask & ~rules, stroke=stroke) if down.any() else height
+
+
+def _take_corners(rules: Mask, mask: Mask, across: Mask, down: Mask, stroke: float) -> None:
+    """Add to the rules the crumbs where two of them meet: there each takes the other for a stroke that crosses."""
+    if not (across.any() and down.any()):
+        return
+    rest = (mask & ~rules).astype(np.uint8)
+    contours, _ = cv2.findContours(rest, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    for contour in contours:
+        left, top, width, height = cv2.boundingRect(contour)
+        if max(width, height) > THICKEST * stroke:
+            continue
+        around = (slice(max(0, top - 1), top + height + 1), slice(max(0, left - 1), left + width + 1))
+        if across[around].any() and down[around].any():
+            inside = (slice(top, top + height), slice(left, left + width))
+            rules[inside] |= mask[inside]
+
+
+def digit_height(mask: Mask, *, stroke: float) -> float:
+    """Estimate how tall the writing is: the median height of connected ink that could be a character, in pixels."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    width, height, area = (stats[1:, column].astype(np.float64) for column in (2, 3, 4))
+    tall, wide = mask.shape
+    plausible = (height > 3 * stroke) & (width < 3 * height) & (height < 8 * width + 4 * stroke)
+    plausible &= ~((width > 0.9 * wide) & (height > 0.7 * tall)) & (area > 0.06 * width * height)
+    plausible &= ~_enclosing(np.asarray(stats[1:], dtype=np.int32), plausible)
+    for k in np.argsort(-area * plausible)[:MOST_FRAMES]:
+        if plausible[k] and min(width[k], height[k]) > 4 * stroke:
+            plausible[k] = not _is_framed(np.asarray(labels), k + 1, stats[k + 1], stroke)
+    if not plausible.any():
+        return min(10 * stroke, float(tall))
+    heights = height[plausible]
+    order = np.argsort(heights)
+    weight = np.cumsum(area[plausible][order])  # by ink, so that dirt does not outvote digits
+    return float(heights[order][np.searchsorted(weight, weight[-1] / 2)])
+
+
+def _is_framed(labels: NDArray[np.int32], k: int, place: NDArray[np.int32], stroke: float) -> bool:
+    """Whether component `k` fills two sides of its box with straight ink: a frame with digits hanging on to it."""
+    left, top, width, height = (int(v) for v in place[:4])
+    part = labels[top : top + height, left : left + width] == k
+    band = max(1, round(stroke))
+    across = [part[:band].any(axis=0).mean(), part[-band:].any(axis=0).mean()]
+    down = [part[:, :band].any(axis=1).mean(), part[:, -band:].any(axis=1).mean()]
+    return bool(sum(share >= FRAME_SIDE for share in across + down) >= 2)
+
+
+def _enclosing(stats: NDArray[np.int32], plausible: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which boxes (left, top, width, height, ...) hold another plausible box whole: frames, not characters."""
+    left, top, width, height = (stats[:, column].astype(np.float64) for column in range(4))
+    size = width * height
+    outer = np.zeros(len(stats), bool)
+    if not plausible.any():
+        return outer
+    large = np.flatnonzero(plausible & (size > 2 * np.median(size[plausible])))
+    for k in large[np.argsort(-size[large])][:MOST_FRAMES]:
+        inside = (left > left[k]) & (top > top[k])
+        inside &= (left + width < left[k] + width[k]) & (top + height < top[k] + height[k])
+        outer[k] = bool((inside & plausible).any())
+    return outer
+
+
+def _straight_lines(mask: Mask, stroke: float, height: float, shortest: float) -> Mask:
+    """The ink of straight horizontal lines at least `shortest` pixels long: bool (H, W)."""
+    found = np.zeros_like(mask)
+    ink = mask.astype(np.uint8)
+    flat = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((1, max(3, round(2 * stroke))), np.uint8)) > 0
+    bars = np.ones((max(3, round(THICKEST * stroke)), 1), np.uint8)
+    flat &= cv2.morphologyEx(flat.astype(np.uint8), cv2.MORPH_OPEN, bars) == 0
+    for kind in (PIECE, SOLID, DASHED):
+        gap = max(3, round(min(kind.gap * stroke, kind.gap_of_height * height)))
+        bridged = flat.astype(np.uint8)
+        if kind.bridge:
+            bridged = np.asarray(
+                cv2.morphologyEx(bridged, cv2.MORPH_CLOSE, np.ones((1, gap), np.uint8)), dtype=np.uint8
+            )
+        contours, _ = cv2.findContours(bridged, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        for contour in contours:
+            left, top, width, tall = cv2.boundingRect(contour)
+            if width < kind.length * shortest or tall > 0.25 * width + 2 * stroke:
+                continue
+            shape = np.zeros((tall, width), np.uint8)
+            cv2.drawContours(shape, [contour], 0, 1, cv2.FILLED, offset=(-left, -top))
+            part = (shape > 0) & flat[top : top + tall, left : left + width]
+            if kind.regular and not _is_dashed(part):
+                continue
+            line = _fit_line(part, stroke, kind.coverage)
+            if line is None:
+                continue
+            first, centre, thickness = _extend(ink, left, top + line[0], line[1], gap)
+            if len(centre) >= kind.whole * shortest:
+                _mark(found, ink, first, centre, thickness, stroke)
+        flat &= ~found
+    return found
+
+
+def _is_dashed(part: Mask) -> bool:
+    """Whether thin ink comes in many pieces of one length at one distance."""
+    filled = np.r_[False, part.any(axis=0), False]
+    edges = np.flatnonzero(np.diff(filled.astype(np.int8)))
+    dashes, gaps = edges[1::2] - edges[::2], edges[2::2] - edges[1:-1:2]
+    if len(dashes) < FEWEST_DASHES:
+        return False
+    spread = [float(np.median(np.abs(v - np.median(v))) / max(np.median(v), 1)) for v in (dashes, gaps)]
+    return max(spread) <= EVEN
+
+
+def _extend(
+    ink: NDArray[np.uint8], left: int, centre: Floats, thickness: Floats, gap: int
+) -> tuple[int, Floats, Floats]:
+    """Follow a line straight on from both ends, over gaps of up to `gap` columns.
+
+    Returns:
+        (first column, centre (W,), thickness (W,)) of the longer line.
+    """
+    height, width = ink.shape
+    length = len(centre)
+    slope = float(centre[-1] - centre[0]) / max(1, length - 1)
+    thick = float(np.median(thickness))
+    reach = max(1, round(thick / 2 + 0.5))
+
+    def ahead(columns: NDArray[np.int64], start: float, step: float) -> Floats:
+        rows = start + step * np.arange(1, len(columns) + 1)
+        inside = (rows >= 0) & (rows < height)
+        rows, columns = rows[inside], columns[inside]
+        near = np.clip(np.round(rows)[:, None].astype(int) + np.arange(-reach, reach + 1), 0, height - 1)
+        hits = np.flatnonzero(ink[near, columns[:, None]].any(axis=1))
+        if not len(hits) or hits[0] > gap:
+            return np.zeros(0, np.float32)
+        breaks = np.flatnonzero(np.diff(hits) > gap)
+        hits = hits[: breaks[0] + 1] if len(breaks) else hits
+        dense = np.flatnonzero(np.arange(1, len(hits) + 1) >= SOLID.coverage * (hits + 1))
+        if not len(dense):
+            return np.zeros(0, np.float32)
+        last = hits[dense[-1]]
+        return np.asarray(rows[: last + 1], dtype=np.float32)
+
+    before = ahead(np.arange(left - 1, -1, -1), float(centre[0]), -slope)
+    after = ahead(np.arange(left + length, width), float(centre[-1]), slope)
+    return (
+        left - len(before),
+        np.concatenate([before[::-1], centre, after]),
+        np.pad(thickness, (len(before), len(after)), mode="edge"),
+    )
+
+
+def _mark(found: Mask, ink: NDArray[np.uint8], left: int, centre: Floats, stroke_limits: Floats, stroke: float) -> None:
+    """Mark the line's ink in `found`, column by column, but for columns where a stroke crosses.
+
+    Args:
+        found: bool (H, W), written to.
+        ink: uint8 (H, W), 0 or 1.
+        left: the line's first column.
+        centre: float32 (W,), the line's middle row in each of its columns.
+        stroke_limits: float32 (W,), its thickness in each.
+        stroke: width of a pen stroke.
+    """
+    reach = int(stroke_limits.max() + 2 * stroke) + 2
+    rows = np.arange(max(0, int(centre.min()) - reach), min(ink.shape[0], int(centre.max()) + reach + 1))
+    window = ink[rows[0] : rows[-1] + 1, left : left + len(centre)]
+    core = np.maximum(stroke_limits / 4, 0.75)
+    white = window == 0
+    row = rows[:, None]
+    above = np.where(white & (row < centre - core), row, rows[0] - 1).max(axis=0)
+    below = np.where(white & (row > centre + core), row, rows[-1] + 1).min(axis=0)
+    through = below - above - 1 <= stroke_limits + max(CROSSING * stroke, 1.0)
+    line = (row > above) & (row < below) & through & (window > 0)
+    found[rows[0] : rows[-1] + 1, left : left + len(centre)] |= line
+
+
+def _fit_line(part: Mask, stroke: float, coverage: float) -> tuple[Floats, Floats] | None:
+    """Fit a gently bent line through thin horizontal ink.
+
+    Returns:
+        (centre, thickness), float32 (W,) each: the line's row and its thickness in each column; None where the ink
+        is not straight, has too many gaps, or is too thick for its length.
+    """
+    filled = part.sum(axis=0)
+    columns = np.flatnonzero(filled)
+    width = part.shape[1]
+    if len(columns) < coverage * width:
+        return None
+    middle = (np.arange(part.shape[0], dtype=np.float64) @ part)[columns] / filled[columns]
+    typical = float(np.median(filled[columns]))
+    if typical * SLENDER > width:
+        return None
+    x = columns / width
+    keep = np.ones(len(columns), bool)
+    fit = np.zeros(3)
+    for _ in range(3):  # strokes that run along the line pull its middle away: leave them out and fit again
+        fit = np.polyfit(x[keep], middle[keep], 2)
+        keep = np.abs(np.polyval(fit, x) - middle) <= max(STRAIGHTNESS * stroke, 1.0)
+        if keep.mean() < STRAIGHT:
+            return None
+    thickness = np.interp(np.arange(width), columns, filled[columns])
+    side = max(1, min(round(THICKNESS_WINDOW * stroke), width // 2))
+    padded = np.pad(thickness, side, mode="reflect" if width > side else "edge")
+    steady = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * side + 1), axis=1)
+    return np.polyval(fit, np.arange(width) / width).astype(np.float32), steady.astype(np.float32)

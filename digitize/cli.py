@@ -1,0 +1,341 @@
+"""The command line: parses, hands over, turns errors into one line and an exit code.
+
+Nothing heavy is imported before a command runs, so that `--help` and `--version` answer at once. Results go to
+stdout or a file; everything that is said goes to stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from digitize import __version__, errors
+
+app = typer.Typer(
+    name="digitize",
+    help="Read handwritten digits from scanned sheets.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+sheets_app = typer.Typer(help="Make sheets with known digits.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(sheets_app, name="sheets")
+log = logging.getLogger("digitize")
+
+
+class Format(StrEnum):
+    """What `-o` can be written as."""
+
+    csv = "csv"
+    json = "json"
+    jsonl = "jsonl"
+
+
+class Rotate(StrEnum):
+    """What to do with a page that lies on its side."""
+
+    auto = "auto"
+    off = "off"
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show where a bug happened.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, gpu, or gpu:N.", metavar="DEVICE")]
+Mnist = Annotated[Path | None, typer.Option("--mnist", help="Folder with MNIST's IDX files.", show_default=False)]
+Hands = Annotated[
+    Path | None, typer.Option("--hands", help="Folder with pen strokes (UNIPEN, pendigits).", show_default=False)
+]
+Fonts = Annotated[
+    list[Path] | None, typer.Option("--fonts", help="Font files or folders of them; repeatable.", show_default=False)
+]
+Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"digitize {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Read handwritten digits from scanned sheets."""
+
+
+@app.command()
+def scan(
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, patterns, or - for standard input.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Where to write; - is standard output.")],
+    format: Annotated[Format | None, typer.Option(help="Instead of the output's suffix.", show_default=False)] = None,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Tiles classified at once; bounds memory.")] = 1024,
+    model: Annotated[str | None, typer.Option(help="Name or folder of a model.", show_default=False)] = None,
+    pages: Annotated[str | None, typer.Option(help="Such as 1-3,7 or 5-.", show_default=False)] = None,
+    dpi: Annotated[float, typer.Option(help="At which PDF pages are rendered.")] = 300,
+    rotate: Annotated[Rotate, typer.Option(help="Turn pages that read better turned.")] = Rotate.auto,
+    review_below: Annotated[
+        float, typer.Option(min=0, max=1, help="Digits of less confidence get the status review.")
+    ] = 0.9,
+    max_error: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Choose that threshold so that digits left ok err at most so.")
+    ] = None,
+    overlay: Annotated[Path | None, typer.Option(help="Folder for pages with boxes and digits drawn on.")] = None,
+    crops: Annotated[Path | None, typer.Option(help="Folder for the digits as the network saw them.")] = None,
+    fail_on_review: Annotated[bool, typer.Option("--fail-on-review", help="Exit 10 if digits need review.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Read sheets and write their digits, confidences and places."""
+    _listen(quiet, verbose)
+    from digitize import batch, sheets
+    from digitize.scan import Settings
+
+    job = batch.Job(
+        inputs=inputs,
+        output=output,
+        format=format.value if format else None,
+        model=model,
+        device=device,
+        pages=sheets.parse_pages(pages) if pages else sheets.EVERY_PAGE,
+        dpi=dpi,
+        overlay=overlay,
+        crops=crops,
+        settings=Settings(batch_size=batch_size, rotate=rotate.value, review_below=review_below),
+        max_error=max_error,
+        progress=not quiet,
+    )
+    summary = batch.run(job)
+    log.info("%s", summary)
+    if summary.failed:
+        raise typer.Exit(errors.SOME_SHEETS_FAILED)
+    if fail_on_review and summary.review:
+        raise typer.Exit(errors.DIGITS_TO_REVIEW)
+
+
+@app.command()
+def train(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
+    data: Annotated[Path | None, typer.Option(help="Folder with MNIST's IDX files.", show_default=False)] = None,
+    network: Annotated[str, typer.Option(help="duet or article.")] = "duet",
+    tiles: Annotated[list[Path] | None, typer.Option(help="Lessons (digitize sheets lessons); repeatable.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="How many; the best one is kept.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Tiles in one training step.")] = 256,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam, at its highest; it falls to nothing.")] = 2e-3,
+    mnist_share: Annotated[
+        float, typer.Option(min=0, max=1, help="MNIST's part of each epoch, beside --tiles.")
+    ] = 0.25,
+    epoch_tiles: Annotated[int | None, typer.Option(min=1, help="Tiles an epoch.", show_default=False)] = None,
+    seed: Seed = 1,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Model folder whose weights to start from.", show_default=False)
+    ] = None,
+    name: Annotated[str, typer.Option(help="In the card; the folder's name if not given.", show_default=False)] = "",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a network on MNIST, and on lessons where given, and write its model folder."""
+    _listen(quiet, verbose)
+    from digitize import train as training
+
+    options = training.Options(
+        output=output,
+        network=network,
+        name=name,
+        data=data,
+        tiles=tuple(tiles or ()),
+        mnist_share=mnist_share,
+        epoch_tiles=epoch_tiles,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        start=start,
+    )
+    course = training.prepare(options)
+    for progress in training.epochs(course):
+        log.info("%s", training.describe(progress))
+    log.info("wrote %s", training.finish(course))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str | None, typer.Argument(help="Name or folder of a model.", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with MNIST's IDX files.", show_default=False)] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure a model's tflite file on the MNIST test digits."""
+    _listen(quiet, verbose)
+    from digitize import datasets, models
+    from digitize import evaluate as evaluation
+
+    mnist = datasets.load_mnist(data)
+    outcome = evaluation.evaluate(models.find(model), mnist.test_images, mnist.test_labels)
+    digits = len(mnist.test_labels)
+    typer.echo(f"{outcome.accuracy:.4f} of {digits} MNIST test digits right, {outcome.digits_a_second:,.0f} a second")
+    typer.echo(f"{outcome.digit_accuracy:.4f} where the answer has to be one of the ten digits")
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Name or folder of a model; its card gets the curve.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=2, help="How many sheets are made.")] = 1000,
+    mnist: Mnist = None,
+    hands: Hands = None,
+    fonts: Fonts = None,
+    seed: Seed = 7,
+    placed: Annotated[
+        bool, typer.Option("--placed/--all", help="Fit to answers at true digits alone, or to all.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that make sheets.")] = 1,
+) -> None:
+    """Make confidences true: read made sheets of unseen writers, and keep in the model's card how often it is right."""
+    from digitize import calibrate as calibration
+    from digitize import make, models
+
+    sources = make.Sources(mnist=mnist, hands=hands, fonts=tuple(fonts or ()))
+    outcome = calibration.calibrate(models.find(model), sources, count=count, seed=seed, placed=placed, jobs=jobs)
+    typer.echo(f"{outcome}")
+
+
+@app.command("models")
+def list_models() -> None:
+    """List the models that ship with the program."""
+    from digitize import models
+
+    for folder in models.list_models():
+        card = models.load_card(folder)
+        mark = "*" if card.name == models.DEFAULT_MODEL else " "
+        accuracy = card.content["accuracy"]
+        figures = ", ".join(f"{key} {value}" for key, value in accuracy.items() if isinstance(value, int | float))
+        typer.echo(f"{mark} {card.name}: {len(card.classes)} classes, {figures}")
+
+
+@app.command()
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Start TensorFlow and read one tile, too.")] = False,
+    model: Annotated[str | None, typer.Option(help="Name or folder of a model.", show_default=False)] = None,
+) -> None:
+    """Show versions, devices and the default model; what is missing, and how to mend it."""
+    from digitize import doctor as doctoring
+
+    findings = doctoring.examine(deep=deep, model=model)
+    typer.echo(doctoring.render(findings))
+    if not doctoring.healthy(findings):
+        raise typer.Exit(errors.ModelError.exit_code)
+
+
+@sheets_app.command("make")
+def make_sheets(
+    folder: Annotated[Path, typer.Argument(help="Gets images/ and truth.json.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many sheets are made.")] = 20,
+    kind: Annotated[list[str] | None, typer.Option(help="Only this kind of sheet; repeatable.")] = None,
+    mnist: Mnist = None,
+    hands: Hands = None,
+    fonts: Fonts = None,
+    seed: Seed = 1,
+) -> None:
+    """Make sheets with known digits, to test a reader on."""
+    from digitize import make
+
+    sources = make.Sources(mnist=mnist, hands=hands, fonts=tuple(fonts or ()))
+    typer.echo(make.write_sheets(folder, count, sources=sources, seed=seed, kinds=kind or None))
+
+
+@sheets_app.command("lessons")
+def make_lessons(
+    file: Annotated[Path, typer.Argument(help="The .npz to write.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many sheets are made.")] = 1000,
+    validation: Annotated[bool, typer.Option("--validation", help="From the writers kept for validation.")] = False,
+    mnist: Mnist = None,
+    hands: Hands = None,
+    fonts: Fonts = None,
+    seed: Seed = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that make sheets.")] = 1,
+    judge: Annotated[Path | None, typer.Option(help="Folder of an earlier model; keeps what it gets wrong.")] = None,
+) -> None:
+    """Make sheets, cut them as `scan` does, and keep the labelled tiles for `train --tiles`."""
+    from digitize import make
+    from digitize.lessons import write_lessons
+
+    sources = make.Sources(mnist=mnist, hands=hands, fonts=tuple(fonts or ()))
+    kept = write_lessons(
+        file,
+        count,
+        sources=sources,
+        seed=seed,
+        split="validation" if validation else "train",
+        jobs=jobs,
+        judge=judge,
+    )
+    typer.echo(f"{kept} tiles in {file}")
+
+
+@sheets_app.command("losses")
+def show_losses(
+    folder: Annotated[Path, typer.Argument(help="Holds images/ and truth.json.")],
+    model: Annotated[str | None, typer.Option(help="Name or folder of a model.", show_default=False)] = None,
+    device: Device = "auto",
+    rotate: Annotated[Rotate, typer.Option(help="As for scan.")] = Rotate.auto,
+    worst: Annotated[int, typer.Option(min=0, help="Show so many of the sheets that lost most as well.")] = 0,
+) -> None:
+    """Tell for a labelled set which stage of reading loses how many digits."""
+    from digitize import batch, losses
+    from digitize.scan import Settings
+
+    scanner = batch.load_scanner(model, device, Settings(rotate=rotate.value))
+    typer.echo(losses.render(losses.losses(folder, scanner), worst=worst))
+
+
+def main() -> None:
+    """Run the command line; every error that the program knows ends in one line and its exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        code = app(standalone_mode=False) or 0
+        if code == errors.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
+            raise KeyboardInterrupt
+        sys.exit(code)
+    except errors.DigitizeError as error:
+        _say(str(error))
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted")
+        sys.exit(errors.INTERRUPTED)
+    except Exception as error:
+        if not _is_usage(error):
+            raise
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(errors.UsageError.exit_code)
+
+
+def _is_usage(error: Any) -> bool:
+    """Whether the parser refused the command line; typer keeps its own copy of click's classes."""
+    return hasattr(error, "show") and getattr(error, "exit_code", None) == errors.UsageError.exit_code
+
+
+def _say(message: str) -> None:
+    typer.echo("digitize: " + " ".join(message.split()), err=True)
+
+
+def _listen(quiet: bool, verbose: bool) -> None:
+    """Send what the program says to stderr, one line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("digitize: %(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO)
+    log.propagate = False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""The best reading of each run: which of its candidates are the digits, and how sure that is.
+
+Assumes a run's candidates with the classifier's probabilities for each: ten digits, and (from a network that has
+learnt it) "no digit". A *reading* is a set of candidates that share no atom; atoms in none of them are no digit.
+
+Each candidate's classifier verdict is an expert's opinion on whether that ink is one whole digit, v = 1 - P(no
+digit). Were the experts independent, a reading R would have the likelihood
+
+    prod over c in R of v(c)  *  prod over c not in R of (1 - v(c)),
+
+so its score is the sum of log v(c) - log(1 - v(c)) over R: the same number of experts is asked whatever the length
+of the path, which is what makes readings of different lengths comparable. They are not independent: the slices of
+a glyph share its ink. So the second term counts by `DISSENT`, between 0 (only the chosen are asked) and 1, and
+an atom that is left out pays the first term's share for being no digit. The sum over all readings gives each
+candidate its posterior, so that a digit's confidence includes the doubt about its segmentation.
+
+The readings of a run are walked depth first by the lowest atom not yet explained, each set of explained atoms once
+(the forward pass of a semi-Markov chain where atoms lie in a row; a merge may skip over another glyph's atoms).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digitize.records import NO_DIGIT, Box, Probabilities
+from digitize.segment import Candidate, Run, atoms_of
+
+DISSENT = 0.4  # weight of what the candidates not chosen say; chosen on the maker's validation sheets
+SHARPNESS = 1.0  # exponent of the readings' likelihoods in the posterior; chosen likewise
+LEAST = 1e-4  # no expert is surer than this
+SAME_PLACE = 0.6  # intersection over union from which two candidates are two cuts of one digit
+BASE_PRIOR = 0.5  # log odds: made sheets prefer 0 by a hair, but a digit in doubt is to be shown, not dropped
+BESIDE = 2.5  # heights to each side within which neighbours vote
+ALIKE = 0.5  # of its height that a neighbour has to have
+PRIOR_WEIGHT, MOST_PRIOR = 2.5, 4.0  # of the votes' log odds; chosen on the maker's validation sheets
+MOST_STATES = 4000  # sets of explained atoms walked before a run is read greedily
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A candidate that the best reading holds.
+
+    Attributes:
+        index: its place among the run's candidates.
+        box: of its ink, in working pixels.
+        probabilities: float64 (10,), for each digit the probability that this place holds it; they sum to less
+            than 1 by the doubt whether there is one digit at all.
+    """
+
+    index: int
+    box: Box
+    probabilities: NDArray[np.float64]
+
+
+def read_run(run: Run, probabilities: Probabilities, *, prior: float = 0.0) -> list[Found]:
+    """Read one run.
+
+    Args:
+        run: its atoms and candidates.
+        probabilities: float32 (len(run.candidates), 10 or 11).
+        prior: log odds, beyond what the classifier assumes, that ink in this place is digits (see `priors`).
+
+    Returns:
+        The candidates of the best reading, left to right.
+    """
+    digits, whole = split_classes(probabilities)
+    if prior:
+        whole = np.clip(1.0 / (1.0 + (1.0 / whole - 1.0) * np.exp(-prior)), LEAST, 1 - LEAST)
+    if len(run.candidates) == 1:
+        if whole[0] <= 0.5:
+            return []
+        return [Found(0, run.candidates[0].box, whole[0] * digits[0])]
+    chosen, posterior = _walk(run, *_scores(run, whole))
+    order = sorted(chosen, key=lambda k: run.candidates[k].box.left + run.candidates[k].box.width / 2)
+    return [Found(k, run.candidates[k].box, _belief(run, k, posterior, digits)) for k in order]
+
+
+def _belief(run: Run, chosen: int, posterior: NDArray[np.float64], digits: Probabilities) -> NDArray[np.float64]:
+    """For each digit, the share of readings that have it where the chosen candidate stands: float64 (10,).
+
+    Readings that cut a crumb more or less off the same digit agree about it, and all count.
+    """
+    box = run.candidates[chosen].box
+    likely = np.flatnonzero(posterior > LEAST)
+    same = [k for k in likely if _overlap(box, run.candidates[k].box) >= SAME_PLACE]
+    belief = posterior[same] @ digits[same].astype(np.float64)
+    return np.asarray(belief / max(1.0, float(belief.sum())), dtype=np.float64)
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Intersection over union."""
+    width, height = min(a.right, b.right) - max(a.left, b.left), min(a.bottom, b.bottom) - max(a.top, b.top)
+    if width <= 0 or height <= 0:
+        return 0.0
+    return width * height / (a.width * a.height + b.width * b.height - width * height)
+
+
+def priors(places: list[Box], digits: list[tuple[Box, float]], refused: list[Box]) -> list[float]:
+    """How much likelier than elsewhere ink is digits in a place, judged by what stands beside it.
+
+    Letters stand among letters and digits among digits. Each neighbour on the same line, no further than `BESIDE`
+    heights away and of similar size, has one vote, for or against; the log odds of the votes are the prior.
+
+    Args:
+        places: boxes to give priors for.
+        digits: boxes of digits already read, with their confidence.
+        refused: boxes of ink that was read as no digit.
+
+    Returns:
+        Log odds in -`MOST_PRIOR`..`MOST_PRIOR`, one a place; 0 for ink by itself.
+    """
+    voters = [box for box, _ in digits] + refused
+    if not voters:
+        return [0.0] * len(places)
+    votes = np.array([sure for _, sure in digits] + [0.0] * len(refused))
+    against = np.array([1.0 - sure for _, sure in digits] + [1.0] * len(refused))
+    box = np.array([(b.left, b.top, b.right, b.bottom) for b in voters], float)
+    order = np.argsort(box[:, 0], kind="stable")
+    box, votes, against = box[order], votes[order], against[order]
+    tall = box[:, 3] - box[:, 1]
+    widest = float((box[:, 2] - box[:, 0]).max())
+    answers = []
+    for place in places:
+        reach = BESIDE * place.height
+        first, last = np.searchsorted(box[:, 0], (place.left - reach - widest, place.right + reach))
+        near = box[first:last]
+        overlap = np.minimum(near[:, 3], place.bottom) - np.maximum(near[:, 1], place.top)
+        least = np.minimum(tall[first:last], place.height)
+        same = (overlap > 0.5 * least) & (least > ALIKE * np.maximum(tall[first:last], place.height))
+        same &= near[:, 2] > place.left - reach
+        same &= ~((near[:, 0] >= place.left) & (near[:, 2] <= place.right))  # its own ink does not vote
+        odds = (votes[first:last][same].sum() + 1.0) / (against[first:last][same].sum() + 1.0)
+        answers.append(float(np.clip(PRIOR_WEIGHT * np.log(odds), -MOST_PRIOR, MOST_PRIOR)))
+    return answers
+
+
+def split_classes(probabilities: Probabilities) -> tuple[Probabilities, NDArray[np.float64]]:
+    """Give (digits (N, 10), each row summing to 1; whole (N,), the probability of being one digit)."""
+    digits = probabilities[:, :NO_DIGIT]
+    if probabilities.shape[1] == NO_DIGIT:
+        return digits, np.full(len(digits), 1 - LEAST)
+    whole = digits.sum(axis=1, dtype=np.float64)
+    shares = digits / np.maximum(whole, 1e-9)[:, None]
+    return shares.astype(np.float32), np.clip(whole, LEAST, 1 - LEAST)
+
+
+def _scores(run: Run, whole: NDArray[np.float64]) -> tuple[list[float], list[float]]:
+    """What each candidate adds when chosen, and what each atom adds when left out."""
+    yes, no = np.log(whole), np.log1p(-whole)
+    gain = yes - DISSENT * no
+    loss = [0.0] * run.atoms
+    fewest = [run.atoms + 1] * run.atoms  # atoms of the smallest candidate that holds each
+    for j, candidate in enumerate(run.candidates):
+        held = candidate.atoms.bit_count()
+        for k in atoms_of(candidate.atoms):
+            if held < fewest[k]:
+                fewest[k] = held
+                loss[k] = float((1 - DISSENT) * no[j]) / held
+    return [float(g) for g in gain], loss
+
+
+def _walk(run: Run, gain: list[float], loss: list[float]) -> tuple[list[int], NDArray[np.float64]]:
+    """The best reading, and for each candidate the share of all readings' likelihood that holds it."""
+    by_lowest = _by_lowest_atom(run.candidates, run.atoms)
+    full = (1 << run.atoms) - 1
+    states: dict[int, list[tuple[int, float, int]]] = {}
+    order: list[int] = []
+    stack = [0]
+    while stack:  # each state's ways on; states are sets of explained atoms, only ever growing
+        state = stack.pop()
+        if state in states or state == full:
+            continue
+        lowest = (~state & (state + 1)).bit_length() - 1
+        ways = [(state | 1 << lowest, loss[lowest], -1)]
+        ways += [(state | atoms, gain[k], k) for k, atoms in by_lowest[lowest] if not state & atoms]
+        states[state] = ways
+        order.append(state)
+        stack += [state for state, _, _ in ways]
+        if len(states) > MOST_STATES:
+            return _greedy(run, gain)
+    order.sort()  # a step only ever sets bits, so numeric order is an order of steps
+    best: dict[int, tuple[float, int, int]] = {full: (0.0, -1, full)}
+    inward: dict[int, float] = {full: 0.0}
+    for state in reversed(order):
+        options = [(score + best[after][0], k, after) for after, score, k in states[state]]
+        best[state] = max(options)
+        inward[state] = _log_sum([SHARPNESS * score + inward[after] for after, score, _ in states[state]])
+    outward: dict[int, float] = {0: 0.0}
+    posterior = np.zeros(len(gain))
+    for state in order:
+        here = outward.get(state)
+        if here is None:
+            continue
+        for after, score, k in states[state]:
+            way = here + SHARPNESS * score
+            outward[after] = way if after not in outward else float(np.logaddexp(outward[after], way))
+            if k >= 0:
+                posterior[k] += np.exp(way + inward[after] - inward[0])
+    chosen, state = [], 0
+    while state != full:
+        _, k, state = best[state]
+        if k >= 0:
+            chosen.append(k)
+    return chosen, np.minimum(posterior, 1.0)
+
+
+def _by_lowest_atom(candidates: tuple[Candidate, ...], atoms: int) -> list[list[tuple[int, int]]]:
+    """For each atom the candidates whose lowest atom it is, as (index, atoms)."""
+    table: list[list[tuple[int, int]]] = [[] for _ in range(atoms)]
+    for k, candidate in enumerate(candidates):
+        table[(candidate.atoms & -candidate.atoms).bit_length() - 1].append((k, candidate.atoms))
+    return table
+
+
+def _greedy(run: Run, gain: list[float]) -> tuple[list[int], NDArray[np.float64]]:
+    """Take the best candidates one after another: for runs with more readings than can be walked."""
+    taken, chosen = 0, []
+    posterior = np.zeros(len(gain))
+    for k in sorted(range(len(gain)), key=lambda k: -gain[k]):
+        if gain[k] > 0 and not run.candidates[k].atoms & taken:
+            chosen.append(k)
+            taken |= run.candidates[k].atoms
+            posterior[k] = 1.0 / (1.0 + np.exp(-gain[k]))
+    return chosen, posterior
+
+
+def _log_sum(values: list[float]) -> float:
+    """log(sum(exp(values))) without overflow."""
+    top = max(values)
+    return top + float(np.log(np.sum(np.exp(np.array(values) - top))))

@@ -1,0 +1,124 @@
+"""Lines and numbers in reading order, from digits scattered over a page.
+
+Assumes an upright page, skewed or sloping by up to `STEEPEST`. The slope is the one along which the digits' middles
+fall into the sharpest rows (the projection profile of Postl, "Detection of linear oblique structures and skew scan
+in digitized documents", ICPR 1986, taken over boxes instead of pixels). Along it, digits are gathered into lines from
+left to right; within a line, a wide gap or ink that is no digit, such as a sign, starts another number.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digitize.records import Box
+
+STEEPEST = 12.0  # degrees
+SLOPE_STEP = 0.25  # degrees
+LEVEL_BONUS = 0.02  # share by which a slope has to beat the level page
+ROW_SHARE = 0.5  # of a digit's height by which its middle may lie off its line
+GAP = 0.75  # digit heights: a wider gap starts a number, unless the line's digits all stand that far apart
+GAP_OF_LINE = 2.2  # times the line's usual gap
+SIGN = 0.35  # digit heights: ink between two digits that is this large keeps them apart
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Digits of one line as indices into the boxes given, gathered into numbers."""
+
+    numbers: tuple[tuple[int, ...], ...]
+
+
+def arrange(boxes: list[Box], *, others: list[Box]) -> list[Row]:
+    """Gather digits into lines and numbers.
+
+    Args:
+        boxes: one a digit, in any order.
+        others: boxes of ink that is no digit; what of it stands between two digits, and is no dot, keeps them apart.
+
+    Returns:
+        Lines from top to bottom, numbers and digits from left to right.
+    """
+    if not boxes:
+        return []
+    order = sorted(range(len(boxes)), key=lambda k: boxes[k])  # ties, too, fall alike whatever order they come in
+    boxes = [boxes[k] for k in order]
+    place = np.array([[b.left + b.width / 2, b.top + b.height / 2] for b in boxes])
+    heights = np.array([b.height for b in boxes], float)
+    rows = [_numbers(row, boxes, others) for row in _rows(_level(place, heights), heights)]
+    return [Row(tuple(tuple(order[k] for k in number) for number in row)) for row in rows]
+
+
+def _level(place: NDArray[np.float64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn the digits' middles so that their lines lie level: float64 (N, 2)."""
+    if len(place) < 3:
+        return place
+    height = float(np.median(heights))
+
+    def sharpness(angle: float) -> float:
+        y = place[:, 1] * np.cos(angle) - place[:, 0] * np.sin(angle)
+        bins = (y - y.min()) / (0.25 * height)
+        low = bins.astype(int)
+        share = bins - low
+        profile = np.bincount(low, 1 - share, low.max() + 2) + np.bincount(low + 1, share, low.max() + 2)
+        return float(np.square(profile).sum())
+
+    angles = np.radians(np.arange(-STEEPEST, STEEPEST + SLOPE_STEP, SLOPE_STEP))
+    scores = [sharpness(float(a)) * (1 - LEVEL_BONUS * abs(a) / angles[-1]) for a in angles]
+    best = float(angles[int(np.argmax(scores))])
+    if sharpness(0.0) * (1 + LEVEL_BONUS) >= max(scores):
+        return place
+    turn = np.array([[np.cos(best), -np.sin(best)], [np.sin(best), np.cos(best)]])
+    return np.asarray(place @ turn, dtype=np.float64)
+
+
+def _rows(place: NDArray[np.float64], heights: NDArray[np.float64]) -> list[list[int]]:
+    """Gather digits into rows, left to right; rows from top to bottom."""
+    rows: list[list[int]] = []
+    ends: list[tuple[float, float]] = []  # each row's height in the page and of its digits, where it was last seen
+    for k in np.argsort(place[:, 0], kind="stable"):
+        y, height = place[k, 1], heights[k]
+        best, nearest = -1, np.inf
+        for r, (row_y, row_height) in enumerate(ends):
+            off = abs(y - row_y)
+            if off <= ROW_SHARE * max(height, row_height) and off < nearest:
+                best, nearest = r, off
+        if best < 0:
+            rows.append([int(k)])
+            ends.append((float(y), float(height)))
+        else:
+            rows[best].append(int(k))
+            row_y, row_height = ends[best]
+            ends[best] = (0.6 * row_y + 0.4 * float(y), 0.6 * row_height + 0.4 * float(height))
+    return sorted(rows, key=lambda row: float(np.median(place[row, 1])))
+
+
+def _numbers(row: list[int], boxes: list[Box], others: list[Box]) -> list[tuple[int, ...]]:
+    """Cut a row into numbers."""
+    if len(row) == 1:
+        return [(row[0],)]
+    height = float(np.median([boxes[k].height for k in row]))
+    gaps = np.array([boxes[b].left - boxes[a].right for a, b in itertools.pairwise(row)], float)
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # the lower middle: in 55 7 one gap of two is a number's own
+    wide = max(GAP * height, GAP_OF_LINE * usual)
+    numbers, current = [], [row[0]]
+    for a, b, gap in zip(row[:-1], row[1:], gaps, strict=True):
+        if gap > wide or _between(boxes[a], boxes[b], others, height):
+            numbers.append(tuple(current))
+            current = []
+        current.append(b)
+    return [*numbers, tuple(current)]
+
+
+def _between(a: Box, b: Box, others: list[Box], height: float) -> bool:
+    """Whether ink that is no digit, and no dot, stands between two neighbours."""
+    top, bottom = min(a.top, b.top), max(a.bottom, b.bottom)
+    left, right = a.left + a.width / 2, b.left + b.width / 2
+    for other in others:
+        middle_x, middle_y = other.left + other.width / 2, other.top + other.height / 2
+        if left < middle_x < right and top < middle_y < bottom and max(other.width, other.height) >= SIGN * height:
+            return True
+    return False

@@ -1,0 +1,185 @@
+"""Where models live, and whether they are what their cards say.
+
+A model is a folder with `model.keras`, `model.tflite` and `card.json`. The card is the contract: what the network looks
+at and gives, what it was trained on, how well it did, and the sha256 of both files, so that a swapped or damaged file
+is noticed before it reads a single digit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from digitize.datasets import file_hash
+from digitize.errors import ModelError
+from digitize.records import TILE_RULES
+
+SCHEMA = "digitize-model/1"
+DEFAULT_MODEL = "duet"
+KERAS_FILE = "model.keras"
+TFLITE_FILE = "model.tflite"
+CARD_FILE = "card.json"
+DIGIT_CLASSES = tuple(str(digit) for digit in range(10))
+NONE_CLASS = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a model says of itself.
+
+    Attributes:
+        name: the folder's name.
+        network: key of `network.NETWORKS`.
+        views: 1 where it sees the digit alone, 2 where it sees the surroundings too.
+        classes: "0" to "9", and "none" where the network can say that this is no digit.
+        temperature: what the logits were divided by; it is part of the model files already.
+        content: the whole card as it was read.
+    """
+
+    name: str
+    network: str
+    views: int
+    classes: tuple[str, ...]
+    temperature: float
+    content: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def calibration(self) -> Mapping[str, Any]:
+        """What is stored for making confidences true, beyond the temperature."""
+        found: Mapping[str, Any] = self.content["calibration"]
+        return found
+
+
+def default_folder() -> Path:
+    """The folder that holds the shipped models: `models/` of a checkout, or the copy inside an installed package."""
+    package = Path(__file__).resolve().parent
+    installed = package / "models_data"
+    return installed if installed.is_dir() else package.parent / "models"
+
+
+def find(name_or_path: str | os.PathLike[str] | None = None) -> Path:
+    """Find a model's folder.
+
+    Args:
+        name_or_path: a path to a model folder, or the name of a shipped model; None for the default model.
+
+    Returns:
+        The folder; it holds a card, which is not verified yet.
+
+    Raises:
+        ModelError: neither is there.
+    """
+    wanted = DEFAULT_MODEL if name_or_path is None else os.fspath(name_or_path)
+    shipped = default_folder() / wanted
+    for folder in (Path(wanted), shipped):
+        if (folder / CARD_FILE).is_file():
+            return folder
+    known = ", ".join(folder.name for folder in list_models()) or "none"
+    raise ModelError(f"no model {wanted}: there is no {wanted}/{CARD_FILE}, and the shipped models are: {known}")
+
+
+def list_models(folder: Path | None = None) -> list[Path]:
+    """List the model folders in `folder` (the shipped ones where None), by name."""
+    base = default_folder() if folder is None else folder
+    return sorted(path.parent for path in base.glob(f"*/{CARD_FILE}"))
+
+
+def load_card(folder: Path) -> Card:
+    """Read a model's card and hold its files to it.
+
+    Args:
+        folder: a model folder.
+
+    Returns:
+        The card.
+
+    Raises:
+        ModelError: the card is missing, is not of this schema, or disagrees with the files.
+    """
+    path = folder / CARD_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}): a model folder needs a card") from error
+    except ValueError as error:
+        raise ModelError(f"{path} is no JSON ({error}): train the model again or restore its card") from error
+    card = _parse_card(path, content)
+    for name in (KERAS_FILE, TFLITE_FILE):
+        expected = content["files"][name]
+        file = folder / name
+        if not file.is_file():
+            raise ModelError(f"{file} is missing, though {path} lists it: restore it or train the model again")
+        found = file_hash(file)
+        if found != expected:
+            raise ModelError(
+                f"{file} has sha256 {found[:12]}..., its card says {str(expected)[:12]}...: "
+                "it was changed or damaged; restore it or train the model again"
+            )
+    return card
+
+
+def write_card(folder: Path, content: Mapping[str, Any]) -> Path:
+    """Write the card of the model files that lie in `folder`.
+
+    Args:
+        folder: holds `model.keras` and `model.tflite`.
+        content: the card, without "schema", "files" and "tile_rules", which are added here.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        ModelError: a model file is missing, or `content` lacks something that every card has.
+    """
+    files = {}
+    for name in (KERAS_FILE, TFLITE_FILE):
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder / name} is missing: a model folder holds {KERAS_FILE} and {TFLITE_FILE}")
+        files[name] = file_hash(folder / name)
+    card = {"schema": SCHEMA, "tile_rules": TILE_RULES, **content, "files": files}
+    path = folder / CARD_FILE
+    _parse_card(path, card)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def _parse_card(path: Path, content: Any) -> Card:
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        raise ModelError(f"{path} has schema {found!r}, expected {SCHEMA!r}: it is from another version or no card")
+    missing = [key for key in ("name", "network", "views", "classes", "files", "calibration") if key not in content]
+    if missing:
+        raise ModelError(f"{path} lacks {', '.join(missing)}: train the model again or restore its card")
+    if content.get("tile_rules") != TILE_RULES:
+        rules = content.get("tile_rules")
+        raise ModelError(
+            f"{path} wants tiles by the rules {rules!r}, this version makes {TILE_RULES!r}: train it again"
+        )
+    if content["views"] not in (1, 2):
+        raise ModelError(f"{path} has views {content['views']!r}, expected 1 or 2")
+    if not isinstance(content["classes"], list):
+        raise ModelError(f"{path} has classes {content['classes']!r}, expected a list")
+    classes = tuple(str(name) for name in content["classes"])
+    if classes not in (DIGIT_CLASSES, (*DIGIT_CLASSES, NONE_CLASS)):
+        raise ModelError(f"{path} has classes {list(classes)}, expected 0 to 9 and at most {NONE_CLASS!r} after them")
+    files = content["files"]
+    if not isinstance(files, dict) or not {KERAS_FILE, TFLITE_FILE} <= files.keys():
+        raise ModelError(f"{path} does not give the sha256 of {KERAS_FILE} and {TFLITE_FILE}")
+    calibration = content["calibration"]
+    temperature = calibration.get("temperature") if isinstance(calibration, dict) else None
+    if not isinstance(temperature, int | float) or not temperature > 0:
+        raise ModelError(f"{path} has no calibration temperature above 0, but {temperature!r}")
+    return Card(
+        name=str(content["name"]),
+        network=str(content["network"]),
+        views=int(content["views"]),
+        classes=classes,
+        temperature=float(temperature),
+        content=content,
+    )

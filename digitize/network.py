@@ -1,0 +1,136 @@
+"""The networks: what turns tiles into logits, written in Keras 3 and tied to no backend.
+
+A network is a function in `NETWORKS`; `build` calls it by name. Every one takes tiles as they are, 0 paper to 255
+ink, and divides by 255 itself, so that no caller can forget to. What training sees are logits; what is shipped is
+`with_softmax` of it, with the temperature that was fitted on validation digits folded in (Guo et al. 2017, "On
+Calibration of Modern Neural Networks").
+
+- `article`: the two 5x5 convolutions and the wide dense layer of TensorFlow's first MNIST tutorials. It sees the
+  digit alone and knows ten classes. Kept for comparison.
+- `duet`: two views of one place. The main voice is the digit in MNIST's form; the second is its surroundings, a
+  window twice as wide. That is what tells a 1 from a comb stroke and a 0 from the bowl of a letter. Its first layer
+  strides over the tile in windows of 6x6: on validation writers that was better than a layer at full size (MNIST only,
+  six epochs: 99.32 % against 99.26 %), and the deeper layers, where a CPU is quickest, get what it saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import layers
+
+TILE_SIDE = 28  # pixels
+INK = 255  # the value of full ink in a tile
+
+NO_DIGIT_CLASSES = 11  # ten digits and "no digit"
+
+
+def build(name: str, *, classes: int | None = None) -> Any:
+    """Build the network `name` with fresh weights.
+
+    Args:
+        name: a key of `NETWORKS`.
+        classes: length of the output; the network's own number where None.
+
+    Returns:
+        A `keras.Model`, (N, 28, 28, views) in 0..255 to logits float32 (N, classes). Its last layer is "logits".
+
+    Raises:
+        KeyError: there is no network of this name.
+    """
+    if name not in NETWORKS:
+        raise KeyError(f"no network is called {name!r}; there are {', '.join(NETWORKS)}")
+    make, default_classes = NETWORKS[name]
+    return make(classes or default_classes)
+
+
+def with_softmax(model: Any, temperature: float = 1.0) -> Any:
+    """Put softmax(logits / temperature) behind a network, sharing its weights.
+
+    Args:
+        model: what `build` returned.
+        temperature: above 1 makes the network less sure of itself, below 1 more; the order of classes stays.
+
+    Returns:
+        A `keras.Model` from tiles to probabilities float32 (N, classes).
+    """
+    logits = layers.Rescaling(1 / temperature, name="temperature")(model.output)
+    return keras.Model(model.input, layers.Softmax(name="probabilities")(logits), name=model.name)
+
+
+def parameters(model: Any) -> int:
+    """Count the numbers a model stores, batch norm's running statistics included."""
+    return int(model.count_params())
+
+
+def macs(model: Any) -> int:
+    """Count the multiplications with addition that one tile costs, in convolutions and dense layers."""
+    return sum(_layer_macs(layer) for layer in model.layers)
+
+
+def views(model: Any) -> int:
+    """How many views a model looks at: 1, the digit, or 2, its surroundings too."""
+    return int(model.input.shape[-1])
+
+
+def _layer_macs(layer: Any) -> int:
+    if isinstance(layer, layers.Conv2D):
+        _, height, width, _ = layer.output.shape
+        return int(height * width * _size(layer.kernel.shape))
+    if isinstance(layer, layers.Dense):
+        return _size(layer.kernel.shape)
+    return 0
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    product = 1
+    for length in shape:
+        product *= length
+    return product
+
+
+def _article(classes: int) -> Any:
+    tiles = layers.Input((TILE_SIDE, TILE_SIDE, 1), name="tiles")
+    x = layers.Rescaling(1 / INK)(tiles)
+    x = layers.Conv2D(32, 5, padding="same", activation="relu")(x)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.Conv2D(64, 5, padding="same", activation="relu")(x)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(1024, activation="relu")(x)
+    x = layers.Dropout(0.4)(x)
+    return keras.Model(tiles, layers.Dense(classes, name="logits")(x), name="article")
+
+
+def _duet(classes: int) -> Any:
+    tiles = layers.Input((TILE_SIDE, TILE_SIDE, 2), name="tiles")
+    both = layers.Rescaling(1 / INK)(tiles)
+
+    digit = _convolve(both[..., :1], 32, side=6, stride=2)  # 14 x 14
+    digit = _convolve(digit, 32)
+    digit = _convolve(digit, 64, stride=2)  # 7 x 7
+
+    around = _convolve(both[..., 1:], 12, side=6, stride=2)  # 14 x 14
+    around = _convolve(around, 24, stride=2)  # 7 x 7
+
+    x = layers.Concatenate()([digit, around])
+    x = _convolve(x, 80)
+    x = _convolve(x, 96, padding="valid")  # 5 x 5
+    # The mean says how much of a feature there is, the maximum whether there is any: a fragment lacks the second.
+    x = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
+    x = layers.Dropout(0.3)(x)
+    return keras.Model(tiles, layers.Dense(classes, name="logits")(x), name="duet")
+
+
+def _convolve(x: Any, filters: int, *, side: int = 3, stride: int = 1, padding: str = "same") -> Any:
+    x = layers.Conv2D(filters, side, strides=stride, padding=padding, use_bias=False)(x)
+    x = layers.BatchNormalization(momentum=0.95)(x)
+    return layers.ReLU()(x)
+
+
+NETWORKS: dict[str, tuple[Callable[[int], Any], int]] = {
+    "article": (_article, 10),
+    "duet": (_duet, NO_DIGIT_CLASSES),
+}

@@ -1,0 +1,172 @@
+"""What flows between the stages: facts as frozen dataclasses, pixels as plain arrays.
+
+Boxes are whole pixels of the upright page (after EXIF, before deskewing): left, top, width, height, with
+the origin at the top left. Arrays are indexed [row, column].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Gray = NDArray[np.uint8]  # (H, W), 0 black to 255 white
+Mask = NDArray[np.bool_]  # (H, W), True where the pen was
+Tiles = NDArray[np.uint8]  # (N, 28, 28, 2), 0 paper to 255 ink: the digit, and its surroundings
+Probabilities = NDArray[np.float32]  # (N, classes), rows sum to 1
+
+Status = Literal["ok", "review"]
+
+# How `normalise.py` makes tiles: 20x20 fit, centre of mass in 28x28. A model's card names the rules that it was trained
+# under, and a model of other rules is refused; a change to the tiles needs a new name here.
+TILE_RULES = "mnist-20-28/1"
+NO_DIGIT = 10  # the class after the ten digits: a fragment, several digits, a letter, a line, dirt
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Box:
+    """A rectangle in whole pixels of the upright page."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.left < 0 or self.top < 0 or self.width < 1 or self.height < 1:
+            raise ValueError(f"a box needs left, top >= 0 and width, height >= 1, not {self}")
+
+    @property
+    def right(self) -> int:
+        """First column to the right of the box."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        """First row below the box."""
+        return self.top + self.height
+
+    @staticmethod
+    def around(boxes: list[Box]) -> Box:
+        """The smallest box that holds all of `boxes` (at least one)."""
+        left = min(box.left for box in boxes)
+        top = min(box.top for box in boxes)
+        right = max(box.right for box in boxes)
+        bottom = max(box.bottom for box in boxes)
+        return Box(left, top, right - left, bottom - top)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page as it was loaded, upright and gray.
+
+    Attributes:
+        source: the sheet's path as given (for a folder, relative to it).
+        number: page number, from 1.
+        gray: uint8 (H, W), 255 is white; alpha flattened on white, 16 bits scaled to 8, EXIF applied.
+        dpi: resolution that the file states, or None where it states none.
+    """
+
+    source: str
+    number: int
+    gray: Gray = field(repr=False)
+    dpi: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Digit:
+    """One digit as read.
+
+    Attributes:
+        value: 0 to 9.
+        confidence: calibrated probability in [0, 1] that this is that digit.
+        alternative: the runner-up, 0 to 9.
+        alternative_confidence: its probability.
+        status: "ok", or "review" where the confidence is below the threshold in force.
+        box: where it stands.
+    """
+
+    value: int
+    confidence: float
+    alternative: int
+    alternative_confidence: float
+    status: Status
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """Digits that stand together, left to right."""
+
+    digits: tuple[Digit, ...]
+
+    @property
+    def text(self) -> str:
+        """The digits as a string, leading zeros kept."""
+        return "".join(str(digit.value) for digit in self.digits)
+
+    @property
+    def confidence(self) -> float:
+        """Probability that every digit is right, taking them as independent."""
+        product = 1.0
+        for digit in self.digits:
+            product *= digit.confidence
+        return product
+
+    @property
+    def box(self) -> Box:
+        """The box around its digits."""
+        return Box.around([digit.box for digit in self.digits])
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Numbers that stand on one line, left to right."""
+
+    numbers: tuple[Number, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PageReading:
+    """What was read on one page; `lines` is empty for a blank one.
+
+    Attributes:
+        number: page number, from 1.
+        width, height: size of the upright page in pixels; boxes are in pixels of it.
+        rotation: degrees clockwise (0, 90, 180, 270) by which the page was turned upright after its EXIF
+            orientation was applied.
+        lines: in reading order.
+    """
+
+    number: int
+    width: int
+    height: int
+    lines: tuple[Line, ...]
+    rotation: int = 0
+
+    def digits(self) -> Iterator[tuple[int, int, int, Digit]]:
+        """Yield (line, number, position, digit), each counted from 1, in reading order."""
+        for line_index, line in enumerate(self.lines, 1):
+            for number_index, number in enumerate(line.numbers, 1):
+                for position, digit in enumerate(number.digits, 1):
+                    yield line_index, number_index, position, digit
+
+
+@dataclass(frozen=True, slots=True)
+class SheetReading:
+    """What was read on one sheet, or why it could not be read.
+
+    Attributes:
+        source: the path as given; for a folder, relative to it.
+        sha256: hash of the file's bytes, hexadecimal; empty where the file could not be opened.
+        pages: in file order.
+        error: None, or one line that says why reading failed.
+    """
+
+    source: str
+    sha256: str
+    pages: tuple[PageReading, ...]
+    error: str | None = None

@@ -1,0 +1,372 @@
+"""The row of calls: sheets in, readings out. The only place that knows the order of the stages.
+
+Pages are cleaned and segmented one at a time; their candidates are classified together, `batch_size` tiles or more at
+once, so that many small sheets fill one batch. A page is classified in two rounds: glyphs and merges as they stand,
+then the slices of those glyphs that the first round could not settle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digitize import clean, decode, layout, normalise, segment, sheets
+from digitize.confidence import Calibration
+from digitize.errors import SheetError
+from digitize.records import (
+    Box,
+    Digit,
+    Gray,
+    Line,
+    Number,
+    Page,
+    PageReading,
+    Probabilities,
+    SheetReading,
+    Tiles,
+)
+
+Rotate = Literal["auto", "off"]
+_Cell = TypeVar("_Cell", bound=np.generic)
+OnPage = Callable[[Page, PageReading, Tiles], None]
+
+REVIEW_BELOW = 0.9  # confidence; of the digits at the border one in ten is wrong
+SETTLED = 0.97  # belief in a glyph whole, or merged, from which its slices are not looked at
+HOPELESS, NARROW = 0.01, 0.75  # belief up to which a glyph no wider than this share of its height is not sliced
+WIDE = 1.15  # width over height from which a glyph is sliced however sure the first round was
+MOST_DRAFTS = 32  # pages held at once, however few digits they have
+TURN_GLYPHS = 200  # glyphs looked at to find out which way up a page is
+TURN_GAIN = 1.25  # times as much that has to be readable after a turn
+
+
+class Classify(Protocol):
+    """What a classifier has to do."""
+
+    def probabilities(self, tiles: Tiles) -> Probabilities:
+        """Give float32 (N, classes) for uint8 (N, 28, 28, 2)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What shapes a reading.
+
+    Attributes:
+        batch_size: tiles gathered before they are classified; bounds how many pages are held at once.
+        rotate: "auto" turns pages that read better turned.
+        review_below: digits with less confidence are marked for review.
+        split: cut glyphs along seams; off, every glyph is at most one digit.
+        merge: put neighbouring glyphs together.
+        rules: take rules and frames out.
+        neighbours: let what stands beside a piece of ink bear on whether it is digits.
+    """
+
+    batch_size: int = 1024
+    rotate: Rotate = "auto"
+    review_below: float = REVIEW_BELOW
+    split: bool = True
+    merge: bool = True
+    rules: bool = True
+    neighbours: bool = True
+
+
+@dataclass(slots=True)
+class Draft:
+    """A page between its stages.
+
+    Attributes:
+        page: as loaded.
+        turned: degrees clockwise that it was turned by.
+        ink: at working scale.
+        surroundings: uint8 (h, w), what the tiles' second channel is cut from.
+        runs: with the candidates known so far.
+        tiles: for each run, those of its candidates.
+        beliefs: for each run, what the classifier says of them; empty before it was asked.
+    """
+
+    page: Page
+    turned: int
+    ink: clean.Ink
+    surroundings: Gray = field(repr=False)
+    runs: list[segment.Run] = field(repr=False)
+    tiles: list[Tiles] = field(default_factory=list, repr=False)
+    beliefs: list[Probabilities] = field(default_factory=list, repr=False)
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A sheet some of whose pages may still wait to be read."""
+
+    source: str
+    digest: str = ""
+    error: str | None = None
+    pages: list[PageReading] = field(default_factory=list)
+
+
+def draft_page(page: Page, settings: Settings, *, turned: int = 0, cut: bool = True) -> Draft:
+    """Clean and segment one page, and cut its first tiles if `cut`."""
+    gray = np.ascontiguousarray(np.rot90(page.gray, -turned // 90))
+    ink = clean.extract_ink(gray, remove_rules=settings.rules)
+    glyphs = segment.find_glyphs(ink.pen, stroke=ink.stroke)
+    runs = segment.find_runs(glyphs, stroke=ink.stroke, height=ink.height, merge=settings.merge)
+    draft = Draft(page, turned, ink, normalise.draw_surroundings(ink.pen, ink.rules), runs)
+    if cut:
+        draft.tiles = _cut(draft, [run.candidates for run in runs])
+    return draft
+
+
+def split_draft(draft: Draft, which: list[set[int]]) -> list[Tiles]:
+    """Slice glyphs of a draft.
+
+    Args:
+        draft: its runs get the slices as candidates behind those they have.
+        which: for each run the glyphs to cut.
+
+    Returns:
+        For each run the tiles of its new candidates; they are not in `draft.tiles` yet.
+    """
+    before = [len(run.candidates) for run in draft.runs]
+    slice_runs(draft, which)
+    return _cut(draft, [run.candidates[count:] for run, count in zip(draft.runs, before, strict=True)])
+
+
+def slice_runs(draft: Draft, which: list[set[int]]) -> None:
+    """Add slices to the candidates of a draft, without cutting their tiles; `which` as for `split_draft`."""
+    draft.runs = [
+        segment.split_run(run, cut, stroke=draft.ink.stroke, height=draft.ink.height) if cut else run
+        for run, cut in zip(draft.runs, which, strict=True)
+    ]
+
+
+def _cut(draft: Draft, candidates: list[tuple[segment.Candidate, ...]]) -> list[Tiles]:
+    """Tiles of candidates, run by run."""
+    tiles = normalise.make_tiles([(c.box, c.mask) for own in candidates for c in own], draft.surroundings)
+    return _in_runs(tiles, [len(own) for own in candidates])
+
+
+def _in_runs(rows: NDArray[_Cell], counts: list[int]) -> list[NDArray[_Cell]]:
+    """Cut an array into stretches of the given lengths."""
+    ends = np.cumsum(counts).tolist()
+    return [rows[end - count : end] for end, count in zip(ends, counts, strict=True)]
+
+
+class Scanner:
+    """A classifier and the settings it is used with: pages in, readings out."""
+
+    def __init__(
+        self, classifier: Classify, *, calibration: Calibration | None = None, settings: Settings | None = None
+    ):
+        """Keep a loaded classifier.
+
+        Args:
+            classifier: anything that gives probabilities for tiles.
+            calibration: of the decoder's belief; as it is where None.
+            settings: what shapes a reading.
+        """
+        self._classifier = classifier
+        self._calibration = calibration or Calibration.plain()
+        self.settings = settings or Settings()
+
+    def read_sheets(
+        self,
+        found: Iterable[sheets.Sheet],
+        *,
+        pages: sheets.PageRange = sheets.EVERY_PAGE,
+        dpi: float = sheets.DEFAULT_DPI,
+        on_page: OnPage | None = None,
+    ) -> Iterator[SheetReading]:
+        """Read sheets in order; one that cannot be read is yielded with its error, and with its pages up to there.
+
+        Args:
+            found: what `sheets.find` gave.
+            pages: which pages of each.
+            dpi: resolution at which PDF pages are rendered.
+            on_page: called with each page, its reading and its digits' tiles uint8 (N, 28, 28, 2), in order.
+        """
+        opened: list[_Opened] = []
+        owners: list[_Opened] = []
+        drafts: list[Draft] = []
+        gathered = 0
+        for sheet in found:
+            owner = _Opened(sheet.source)
+            opened.append(owner)
+            try:
+                owner.digest = sheets.sha256(sheet.origin)
+                for page in sheets.load(sheet.origin, source=sheet.source, pages=pages, dpi=dpi):
+                    drafts.append(draft_page(page, self.settings))
+                    owners.append(owner)
+                    gathered += sum(len(tiles) for tiles in drafts[-1].tiles)
+                    if gathered >= self.settings.batch_size or len(drafts) >= MOST_DRAFTS:
+                        self._read_into(owners, drafts, on_page)
+                        owners, drafts, gathered = [], [], 0
+            except SheetError as trouble:
+                owner.error = str(trouble)
+            while opened and all(owner is not opened[0] for owner in owners):  # its pages have all been read
+                yield from _closed([opened.pop(0)])
+        self._read_into(owners, drafts, on_page)
+        yield from _closed(opened)
+
+    def read_pages(self, pages: Iterable[Page]) -> list[PageReading]:
+        """Read pages that are in memory already, as one batch."""
+        return self._read_drafts([draft_page(page, self.settings) for page in pages], None)
+
+    def _read_into(self, owners: list[_Opened], drafts: list[Draft], on_page: OnPage | None) -> None:
+        for owner, reading in zip(owners, self._read_drafts(drafts, on_page), strict=True):
+            owner.pages.append(reading)
+
+    def _read_drafts(self, drafts: list[Draft], on_page: OnPage | None) -> list[PageReading]:
+        for draft, beliefs in zip(drafts, self._classify([draft.tiles for draft in drafts]), strict=True):
+            draft.beliefs = beliefs
+        if self.settings.rotate == "auto":
+            drafts = [self._upright(draft) for draft in drafts]
+        if self.settings.split:
+            self._split(drafts)
+        readings = []
+        for draft in drafts:
+            reading, tiles = self._compose(draft)
+            readings.append(reading)
+            if on_page is not None:
+                on_page(draft.page, reading, tiles)
+        return readings
+
+    def _classify(self, tiles: list[list[Tiles]]) -> list[list[Probabilities]]:
+        """Classify the tiles of all runs of all drafts in one call."""
+        flat = [part for own in tiles for part in own]
+        if not sum(len(part) for part in flat):
+            return [[np.zeros((0, 1), np.float32)] * len(own) for own in tiles]
+        answers = self._classifier.probabilities(np.concatenate(flat))
+        drafts = _in_runs(answers, [sum(len(part) for part in own) for own in tiles])
+        return [_in_runs(own, [len(p) for p in parts]) for own, parts in zip(drafts, tiles, strict=True)]
+
+    def _upright(self, draft: Draft) -> Draft:
+        """The draft, or the page drafted again where it reads better turned.
+
+        A tile is centred by mass, so a turned page gives the same tiles turned: the network judges them at no cost
+        but its own.
+        """
+        tall = [
+            tiles[k]
+            for run, tiles in zip(draft.runs, draft.tiles, strict=True)
+            for k, glyph in enumerate(run.glyphs)
+            if _is_telling(glyph.box, draft.ink.height)
+        ]
+        if len(tall) < 2:
+            return draft
+        some = np.stack(tall[:: 1 + len(tall) // TURN_GLYPHS])
+        upright = _legibility(self._classifier.probabilities(some))
+        if upright > SETTLED * len(some):
+            return draft
+        turns = {90 * n: _legibility(self._classifier.probabilities(_turned(some, n))) for n in (1, 2, 3)}
+        best = max(turns, key=lambda turn: turns[turn])
+        if turns[best] <= TURN_GAIN * upright:
+            return draft
+        again = draft_page(draft.page, self.settings, turned=best)
+        (again.beliefs,) = self._classify([again.tiles])
+        return again
+
+    def _split(self, drafts: list[Draft]) -> None:
+        """Slice what the first round did not settle, and classify the slices of all drafts together."""
+        fresh = [split_draft(draft, _unsettled(draft)) for draft in drafts]
+        for draft, tiles, beliefs in zip(drafts, fresh, self._classify(fresh), strict=True):
+            for k, new in enumerate(tiles):
+                if len(new):
+                    draft.tiles[k] = np.concatenate([draft.tiles[k], new])
+                    draft.beliefs[k] = np.concatenate([draft.beliefs[k], beliefs[k]])
+
+    def _compose(self, draft: Draft) -> tuple[PageReading, Tiles]:
+        """Decode and lay out one page; also the tile of each digit, in reading order."""
+        height, width = draft.page.gray.shape[:: -1 if draft.turned % 180 else 1]
+        boxes: list[Box] = []
+        others: list[Box] = []
+        beliefs, tiles = [], []
+        for run, own, found in zip(draft.runs, draft.tiles, self._decode(draft), strict=True):
+            for digit in found:
+                boxes.append(_page_box(digit.box, draft.ink.scale, width, height))
+                beliefs.append(digit.probabilities)
+                tiles.append(own[digit.index])
+            if not found:
+                others += [_page_box(glyph.box, draft.ink.scale, width, height) for glyph in run.glyphs]
+        lines, order = [], []
+        for row in layout.arrange(boxes, others=others):
+            numbers = [Number(tuple(self._digit(boxes[k], beliefs[k]) for k in number)) for number in row.numbers]
+            lines.append(Line(tuple(numbers)))
+            order += [k for number in row.numbers for k in number]
+        shown = np.stack([tiles[k] for k in order]) if order else np.zeros((0, 28, 28, 2), np.uint8)
+        return PageReading(draft.page.number, width, height, tuple(lines), draft.turned), shown
+
+    def _decode(self, draft: Draft) -> list[list[decode.Found]]:
+        """Read every run twice: by itself, then knowing what was read beside it."""
+        first = [
+            decode.read_run(run, beliefs, prior=decode.BASE_PRIOR)
+            for run, beliefs in zip(draft.runs, draft.beliefs, strict=True)
+        ]
+        if not self.settings.neighbours:
+            return first
+        places = [Box.around([glyph.box for glyph in run.glyphs]) for run in draft.runs]
+        digits = [(digit.box, float(digit.probabilities.max())) for found in first for digit in found]
+        refused = [place for place, found in zip(places, first, strict=True) if not found]
+        priors = decode.priors(places, digits, refused)
+        return [
+            decode.read_run(run, beliefs, prior=decode.BASE_PRIOR + prior) if prior else found
+            for run, beliefs, prior, found in zip(draft.runs, draft.beliefs, priors, first, strict=True)
+        ]
+
+    def _digit(self, box: Box, belief: NDArray[np.float64]) -> Digit:
+        second, first = (int(k) for k in np.argsort(belief)[-2:])
+        confidence = float(self._calibration.apply(belief[first : first + 1])[0])
+        rest = float(belief.sum() - belief[first])
+        other = float(belief[second]) * min(1.0, (1.0 - confidence) / rest) if rest > 0 else 0.0
+        status: Literal["ok", "review"] = "ok" if confidence >= self.settings.review_below else "review"
+        return Digit(first, confidence, second, min(other, confidence), status, box)
+
+
+def _legibility(probabilities: Probabilities) -> float:
+    """How many digits' worth of certainty there is: the sum over tiles of the best digit's probability, sharpened."""
+    return float(np.square(probabilities[:, :10].max(axis=1)).sum())
+
+
+def _turned(tiles: Tiles, quarters: int) -> Tiles:
+    """Tiles of a page turned clockwise by quarters: uint8 (N, 28, 28, 2)."""
+    return np.ascontiguousarray(np.rot90(tiles, -quarters, axes=(1, 2)))
+
+
+def _is_telling(box: Box, height: float) -> bool:
+    """Whether a glyph says which way up the page is: of a digit's size, and no stroke, which is a 1 or a dash."""
+    longer, shorter = max(box.width, box.height), min(box.width, box.height)
+    return 0.5 * height <= longer <= 2 * height and shorter >= 0.4 * longer
+
+
+def _unsettled(draft: Draft) -> list[set[int]]:
+    """For each run the glyphs that no whole or merged candidate explains well enough."""
+    which = []
+    for run, beliefs in zip(draft.runs, draft.beliefs, strict=True):
+        _, whole = decode.split_classes(beliefs)
+        sure = [0.0] * run.atoms
+        for candidate, belief in zip(run.candidates, whole.tolist(), strict=True):
+            for k in segment.atoms_of(candidate.atoms):
+                sure[k] = max(sure[k], belief)
+        cut = set()
+        for k, glyph in enumerate(run.glyphs):
+            narrow = glyph.box.width <= NARROW * glyph.box.height
+            hopeless = narrow and whole[k] <= HOPELESS
+            if glyph.box.width > WIDE * glyph.box.height or (sure[k] < SETTLED and not hopeless):
+                cut.add(k)
+        which.append(cut)
+    return which
+
+
+def _closed(opened: list[_Opened]) -> Iterator[SheetReading]:
+    """The readings of sheets whose pages have all been read."""
+    for sheet in opened:
+        yield SheetReading(sheet.source, sheet.digest, tuple(sheet.pages), sheet.error)
+
+
+def _page_box(box: Box, scale: float, width: int, height: int) -> Box:
+    """A box of working pixels in whole pixels of the page."""
+    left, top = int(box.left / scale), int(box.top / scale)
+    right, bottom = min(width, int(np.ceil(box.right / scale))), min(height, int(np.ceil(box.bottom / scale)))
+    return Box(min(left, width - 1), min(top, height - 1), max(1, right - left), max(1, bottom - top))

@@ -1,0 +1,702 @@
+"""Trains a network and writes a model folder.
+
+`epochs` is the work, a generator that yields a record after each epoch; `train` runs it and writes the folder.
+Everything is chosen on validation digits, whole writers of MNIST's training set that are never trained on (and the
+held tiles of the sheet maker): the best epoch by its mean negative log likelihood, and the temperature. The 10,000
+test digits are looked at once, at the end, through the tflite file as it is shipped.
+
+What is in force, and where it comes from:
+- Adam with decoupled weight decay (Loshchilov & Hutter 2019), a linear warm-up and one cosine down to nothing.
+- What is judged and shipped is the running mean of the weights (Polyak & Juditsky 1992), kept here and not by the
+  optimizer so that any Keras backend does it alike.
+- MNIST's digits are turned, sheared, scaled and bent (Simard et al. 2003) with one interpolation, and some made thicker
+  or thinner. The sheet maker's tiles have been distorted as ink already and are turned a little, both views alike.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from digitize import __version__, datasets, models
+from digitize.classify import native_stderr_kept
+from digitize.errors import DatasetError, ModelError, OutputError, UsageError
+from digitize.records import NO_DIGIT, Tiles
+
+VALIDATION_SHARE = 0.1  # of MNIST's training digits
+HELD_LIMIT = 40_000  # tiles of the sheet maker judged after each epoch, at most
+JUDGE_BATCH = 1024  # tiles
+WARM_UP = 0.05  # of all steps
+WEIGHT_DECAY = 1e-4
+AVERAGE_STEPS = 300  # steps over which the running mean of the weights reaches back
+AVERAGE_EVERY = 10  # steps between two updates of it
+PREFETCH = 8  # batches made ahead of the training step
+
+SIDE = 28  # pixels, of a tile
+TURN = math.radians(10)
+SHEAR = 0.2
+SCALE = 1.17  # at most so much larger or smaller, each way by itself
+SHIFT = 1.0  # pixels
+BEND = 0.5  # pixels, standard deviation of the displacement at the knots of a 5x5 grid
+KNOTS = 5
+THICKER = 0.15  # share of MNIST digits whose strokes are widened by about half a pixel each side, and as many thinned
+GENTLE = 0.3  # how much of turn, shear and scale the sheet maker's tiles get
+
+MNIST_SOURCE = "MNIST, LeCun, Cortes & Burges"
+MNIST_LICENCE = "CC BY-SA 3.0"
+
+Labels = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to train, on what, and how long.
+
+    Attributes:
+        output: the model folder to write; it is made, its files are replaced.
+        network: key of `network.NETWORKS`.
+        name: the model's name in its card; the folder's name where empty.
+        data: folder of MNIST, None for the usual places.
+        tiles: npz files of the sheet maker, for networks that know what is no digit.
+        mnist_share: part of each epoch's tiles drawn from MNIST, where there are other tiles.
+        epoch_tiles: tiles an epoch; None takes each MNIST training digit once, and the rest in proportion.
+        epochs, batch_size, learning_rate, seed: as usual.
+        start: a model folder of the same network whose weights training starts from; fresh ones where None.
+        half: store the weights in 16 bits; for networks so large that it matters.
+        notes: added to the card under "data", one entry for each source that the tile files were made from.
+    """
+
+    output: Path
+    network: str = models.DEFAULT_MODEL
+    name: str = ""
+    data: Path | None = None
+    tiles: tuple[Path, ...] = ()
+    mnist_share: float = 0.25
+    epoch_tiles: int | None = None
+    epochs: int = 16
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    seed: int = 1
+    start: Path | None = None
+    half: bool = False
+    notes: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
+            raise UsageError("epochs and batch size must be at least 1 and the learning rate above 0")
+        if not 0 <= self.mnist_share <= 1:
+            raise UsageError(f"the share of MNIST must be from 0 to 1, not {self.mnist_share}")
+        if self.epoch_tiles is not None and self.epoch_tiles < self.batch_size:
+            raise UsageError(f"an epoch of {self.epoch_tiles} tiles is less than one batch of {self.batch_size}")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How training stands after one epoch.
+
+    Attributes:
+        epoch, epochs: counted from 1.
+        seconds: this epoch, judging included.
+        loss: mean training loss.
+        mnist_accuracy: on MNIST's validation digits.
+        tiles_accuracy: on the sheet maker's held tiles, None where there are none.
+        validation_loss: mean negative log likelihood, MNIST and held tiles weighed as in training.
+        best: this is the best epoch so far.
+    """
+
+    epoch: int
+    epochs: int
+    seconds: float
+    loss: float
+    mnist_accuracy: float
+    tiles_accuracy: float | None
+    validation_loss: float
+    best: bool
+
+
+@dataclass(slots=True)
+class Course:
+    """The state of a training run: what goes in, the network, and the best of it so far."""
+
+    options: Options
+    mnist: datasets.Mnist = field(repr=False)
+    sets: list[datasets.TileSet] = field(repr=False)
+    kept: NDArray[np.bool_] = field(repr=False)  # MNIST training digits kept for validation
+    network: Any = field(repr=False)
+    best: Any = field(repr=False)  # a twin of the network with the best weights so far
+    best_loss: float = math.inf
+    best_epoch: int = 0
+
+
+def train(options: Options) -> Path:
+    """Train a network from start to end and write its model folder.
+
+    Args:
+        options: see `Options`.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        DatasetError: MNIST or a tile file is missing or damaged, or does not fit the network.
+        OutputError: the folder cannot be written.
+        UsageError: there is no such network.
+    """
+    course = prepare(options)
+    for _ in epochs(course):
+        pass
+    return finish(course)
+
+
+def prepare(options: Options) -> Course:
+    """Read the data and build the network; see `train` for what can go wrong."""
+    with native_stderr_kept():  # the first import of TensorFlow, unless the caller was quicker, greets from C++
+        import keras
+
+        from digitize import network
+
+    if options.network not in network.NETWORKS:
+        raise UsageError(f"no network is called {options.network!r}; there are {', '.join(network.NETWORKS)}")
+    keras.utils.set_random_seed(options.seed)
+    model = network.build(options.network)
+    if options.start is not None:
+        _start_from(model, options.start)
+    mnist = datasets.load_mnist(options.data)
+    sets = [datasets.load_tiles(path, seed=options.seed) for path in options.tiles]
+    classes = int(model.output.shape[-1])
+    for path, tile_set in zip(options.tiles, sets, strict=True):
+        if tile_set.labels.max() >= classes:
+            highest = tile_set.labels.max()
+            raise DatasetError(f"{path} has tiles of class {highest}, {options.network} knows {classes} classes")
+    if sets and all(tile_set.held.all() for tile_set in sets):
+        raise DatasetError(f"{options.tiles[0]}: no tile is left to train on, all are held")
+    kept = datasets.split_validation(mnist.train_labels, mnist.train_writers, share=VALIDATION_SHARE, seed=options.seed)
+    best = network.build(options.network)
+    return Course(options, mnist, sets, kept, model, best)
+
+
+def _start_from(model: Any, folder: Path) -> None:
+    """Take over the weights of a trained model.
+
+    Raises:
+        ModelError: it is not there, disagrees with its card, or is another network.
+    """
+    import keras
+
+    card = models.load_card(folder)
+    if card.network != model.name:
+        raise ModelError(f"{folder} is a {card.network}, not a {model.name}; choose another with --from")
+    model.set_weights(keras.models.load_model(folder / models.KERAS_FILE).get_weights())
+
+
+def epochs(course: Course) -> Iterator[Progress]:
+    """Train, epoch by epoch.
+
+    Args:
+        course: fresh from `prepare`; afterwards its `best` holds the weights of the best epoch.
+
+    Yields:
+        A record after each epoch.
+    """
+    import time
+
+    import keras
+
+    options = course.options
+    steps = _epoch_tiles(course) // options.batch_size
+    total = steps * options.epochs
+    warm = max(1, round(WARM_UP * total))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, total - warm), warmup_target=options.learning_rate, warmup_steps=warm
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    course.network.compile(optimizer, loss, jit_compile=False)
+    average = [np.array(weight) for weight in course.network.get_weights()]
+    averaged = keras.models.clone_model(course.network)
+
+    done = 0
+    supply = prefetched(batches(course, total))
+    for epoch in range(1, options.epochs + 1):
+        began = time.perf_counter()
+        losses = 0.0
+        for _ in range(steps):
+            tiles, labels = next(supply)
+            losses += float(course.network.train_on_batch(tiles, labels))
+            done += 1
+            if done % AVERAGE_EVERY == 0:
+                # Early on the mean reaches back over a tenth of the steps so far, or it would drag the start along.
+                reach = min(AVERAGE_STEPS, max(AVERAGE_EVERY, done / 10))
+                _blend(average, course.network.get_weights(), AVERAGE_EVERY / reach)
+        averaged.set_weights(average)
+        verdict = _judge(course, averaged)
+        better = verdict.loss < course.best_loss
+        if better:
+            course.best.set_weights(average)
+            course.best_loss, course.best_epoch = verdict.loss, epoch
+        yield Progress(
+            epoch=epoch,
+            epochs=options.epochs,
+            seconds=time.perf_counter() - began,
+            loss=losses / steps,
+            mnist_accuracy=verdict.mnist_accuracy,
+            tiles_accuracy=verdict.tiles_accuracy,
+            validation_loss=verdict.loss,
+            best=better,
+        )
+
+
+def finish(course: Course) -> Path:
+    """Fit the temperature, write the model folder, and look at the test digits, once.
+
+    Args:
+        course: after its `epochs`.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from digitize import network
+
+    options = course.options
+    folder = options.output
+    verdict = _judge(course, course.best)
+    temperature = fit_temperature(verdict.logits, verdict.labels, verdict.weights)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        export(network.with_softmax(course.best, temperature), folder, half=options.half)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error}): choose another folder") from error
+    card = _card(course, verdict, temperature)
+    models.write_card(folder, card)
+
+    from digitize.evaluate import evaluate
+
+    outcome = evaluate(folder, course.mnist.test_images, course.mnist.test_labels)
+    card["accuracy"]["mnist_test"] = outcome.accuracy
+    try:
+        models.write_card(folder, card)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error}): choose another folder") from error
+    return folder
+
+
+def export(model: Any, folder: Path, *, half: bool = False) -> None:
+    """Write a network as `model.keras` and as `model.tflite`, without traces of its training.
+
+    Args:
+        model: a `keras.Model` from tiles to probabilities, of any batch size.
+        folder: exists; files of these names are replaced.
+        half: round the weights to 16 bits, in both files alike, and store them so in the tflite file; for a model
+            that `network.with_softmax` made, without batch norm.
+
+    Raises:
+        OutputError: the tflite file could not be made.
+    """
+    import keras
+
+    if half:
+        _round_to_half(model)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as place:
+        kept, lite = Path(place) / models.KERAS_FILE, Path(place) / models.TFLITE_FILE
+        model.save(kept)
+        if keras.backend.backend() == "tensorflow":
+            convert(kept, lite, half=half)
+        else:
+            _convert_elsewhere(kept, lite, half)
+        for made in (kept, lite):
+            made.replace(folder / made.name)
+
+
+def convert(kept: Path, lite: Path, *, half: bool = False) -> None:
+    """Make a tflite file of a Keras file; only Keras on TensorFlow can, for any batch size.
+
+    Args:
+        kept: a Keras file.
+        lite: the tflite file to write.
+        half: store the weights in 16 bits.
+    """
+    import keras
+    import tensorflow
+
+    smaller: dict[str, Any] = {}
+    if half:
+        smaller["optimizations"] = [tensorflow.lite.Optimize.DEFAULT]
+        smaller["target_spec"] = {"supported_types": [tensorflow.float16]}
+    keras.models.load_model(kept, compile=False).export(str(lite), format="litert", verbose=False, **smaller)
+
+
+def _round_to_half(model: Any) -> None:
+    """Round weights so that 16 bits hold them exactly once the converter has been at them.
+
+    It multiplies the scaling by 255 into the first layer and the temperature into the last before it rounds, so what
+    is rounded here is that product; else the two files disagree where two digits are nearly as likely.
+    """
+    from digitize import network
+
+    weighted = [layer for layer in model.layers if layer.get_weights()]
+    factors = {weighted[0].name: (1 / network.INK, 1.0)}
+    divided = model.get_layer("temperature").scale
+    factors[weighted[-1].name] = (divided, divided)
+    for layer in weighted:
+        rounded = [
+            (weight * factor).astype(np.float16).astype(np.float32) / np.float32(factor)
+            for weight, factor in zip(layer.get_weights(), factors.get(layer.name, (1.0, 1.0)), strict=True)
+        ]
+        layer.set_weights(rounded)
+
+
+def _convert_elsewhere(kept: Path, lite: Path, half: bool) -> None:
+    """Run `convert` in a process in which Keras is on TensorFlow."""
+    program = (
+        "import sys; from pathlib import Path; from digitize.train import convert; "
+        "convert(Path(sys.argv[1]), Path(sys.argv[2]), half=sys.argv[3] == 'half')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(kept), str(lite), "half" if half else "full"],
+        env={
+            **os.environ,
+            "KERAS_BACKEND": "tensorflow",
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),  # finds this package as we found it
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode or not lite.is_file():
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise OutputError(f"{lite.name} could not be made ({reason}): is TensorFlow installed?")
+
+
+def fit_temperature(logits: NDArray[np.float32], labels: Labels, weights: NDArray[np.float64] | None = None) -> float:
+    """Find the temperature under which the labels are most likely (Guo et al. 2017).
+
+    Args:
+        logits: float32 (N, classes).
+        labels: uint8 (N,), in 0..classes - 1.
+        weights: float64 (N,), how much each counts; None for all alike.
+
+    Returns:
+        The divisor of the logits, between 0.2 and 5. The loss is convex in its inverse; found by golden section.
+    """
+    shrink = (math.sqrt(5) - 1) / 2
+    low, high = 0.2, 5.0  # of the inverse
+    for _ in range(40):
+        left, right = high - shrink * (high - low), low + shrink * (high - low)
+        if log_loss(logits * np.float32(left), labels, weights) < log_loss(logits * np.float32(right), labels, weights):
+            high = right
+        else:
+            low = left
+    return 2 / (low + high)
+
+
+def log_loss(logits: NDArray[np.float32], labels: Labels, weights: NDArray[np.float64] | None = None) -> float:
+    """Mean negative log likelihood of the labels under softmax(logits); arguments as of `fit_temperature`."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    return float(np.average(losses, weights=weights))
+
+
+def distort(tiles: NDArray[np.uint8], rng: np.random.Generator, *, gentle: bool = False) -> NDArray[np.uint8]:
+    """Turn, shear, scale and bend tiles about their centres, each its own way, with a single interpolation.
+
+    Args:
+        tiles: uint8 (N, 28, 28, views), 0 paper to 255 ink.
+        rng: where the chances come from.
+        gentle: a little turn, shear and scale only. The surroundings are the same place at half the scale with the
+            same centre, so the same linear map fits both views; a bend or a shift would not.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    count = len(tiles)
+    strength = GENTLE if gentle else 1.0
+    turn, shear, across, down = rng.uniform(-strength, strength, (4, count))
+    cosine, sine = np.cos(turn * TURN), np.sin(turn * TURN)
+    scales = np.exp(np.stack([across, down], axis=1) * math.log(SCALE))
+    # Maps back, from a place in the new tile to one in the old: x' = A (x - centre) + centre.
+    linear = np.stack([cosine, cosine * shear * SHEAR - sine, sine, sine * shear * SHEAR + cosine], axis=1)
+    linear = linear.reshape(count, 2, 2) / scales[:, :, None]
+    where = (linear.astype(np.float32) @ _GRID).reshape(count, 2, SIDE, SIDE) + np.float32(CENTRE)
+    if not gentle:
+        where += rng.uniform(-SHIFT, SHIFT, (count, 2, 1, 1)).astype(np.float32)
+        where += _SPREAD @ rng.normal(0, BEND, (count, 2, KNOTS, KNOTS)).astype(np.float32) @ _SPREAD.T
+    moved = np.empty_like(tiles)
+    for place, tile in enumerate(tiles):
+        columns, rows = where[place]
+        moved[place] = cv2.remap(tile, columns, rows, cv2.INTER_LINEAR).reshape(tile.shape)
+    return moved
+
+
+def restroke(tile: NDArray[np.uint8], *, thicker: bool) -> NDArray[np.uint8]:
+    """Widen or narrow the strokes of one digit by about half a pixel each side, at twice the resolution.
+
+    Args:
+        tile: uint8 (28, 28), 0 paper to 255 ink.
+        thicker: widen, else narrow; a digit that would lose more than half its ink is left alone.
+
+    Returns:
+        uint8 (28, 28).
+    """
+    large = cv2.resize(tile, (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_CUBIC)
+    changed = cv2.dilate(large, _CROSS) if thicker else cv2.erode(large, _CROSS)
+    small = cv2.resize(changed, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    if not thicker and small.sum(dtype=np.int64) * 2 < tile.sum(dtype=np.int64):
+        return tile
+    return small
+
+
+def _spreading() -> NDArray[np.float32]:
+    """The matrix (28, 5) that interpolates smoothly from knots to pixels."""
+    unit = np.eye(KNOTS, dtype=np.float32)
+    return np.asarray(cv2.resize(unit, (KNOTS, SIDE), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+CENTRE = (SIDE - 1) / 2
+_GRID = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE))).reshape(2, -1).astype(np.float32) - CENTRE  # x, y
+_SPREAD = _spreading()
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    mnist_accuracy: float
+    tiles_accuracy: float | None
+    loss: float
+    logits: Logits
+    labels: Labels
+    weights: NDArray[np.float64]
+
+
+def _judge(course: Course, model: Any) -> _Verdict:
+    """Run the validation digits and the held tiles through `model`, a network that gives logits."""
+    views = int(model.input.shape[-1])
+    images = course.mnist.train_images[course.kept]
+    labels = course.mnist.train_labels[course.kept]
+    logits = _logits(model, with_views(images, views))
+    held_tiles, held_labels = _held(course)
+    mnist_accuracy = float((logits.argmax(axis=1) == labels).mean())
+    weights = np.full(len(labels), 1 / len(labels))
+    tiles_accuracy = None
+    if len(held_labels):
+        held_logits = _logits(model, held_tiles[..., :views])
+        tiles_accuracy = float((held_logits.argmax(axis=1) == held_labels).mean())
+        logits = np.concatenate([logits, held_logits])
+        labels = np.concatenate([labels, held_labels])
+        share = course.options.mnist_share
+        weights = np.concatenate([weights * share, np.full(len(held_labels), (1 - share) / len(held_labels))])
+    return _Verdict(mnist_accuracy, tiles_accuracy, log_loss(logits, labels, weights), logits, labels, weights)
+
+
+def _held(course: Course) -> tuple[Tiles, Labels]:
+    """The held tiles of all files, at most `HELD_LIMIT`, the same ones each time."""
+    rng = np.random.default_rng(course.options.seed)
+    limit = HELD_LIMIT // max(1, len(course.sets))
+    tiles = [np.zeros((0, SIDE, SIDE, 2), np.uint8)]
+    labels = [np.zeros(0, np.uint8)]
+    for tile_set in course.sets:
+        rows = np.flatnonzero(tile_set.held & (tile_set.weights > 0))
+        if len(rows) > limit:
+            rows = np.sort(rng.choice(rows, limit, replace=False))
+        tiles.append(tile_set.tiles[rows])
+        labels.append(tile_set.labels[rows])
+    return np.concatenate(tiles), np.concatenate(labels)
+
+
+def _logits(model: Any, tiles: NDArray[np.uint8]) -> Logits:
+    parts = [
+        np.asarray(model.predict_on_batch(tiles[start : start + JUDGE_BATCH]), np.float32)
+        for start in range(0, len(tiles), JUDGE_BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def with_views(images: NDArray[np.uint8], views: int) -> NDArray[np.uint8]:
+    """MNIST digits as tiles: (N, 28, 28) to (N, 28, 28, views), with blank surroundings."""
+    tiles = np.zeros((*images.shape, views), np.uint8)
+    tiles[..., 0] = images
+    return tiles
+
+
+def _epoch_tiles(course: Course) -> int:
+    options = course.options
+    if options.epoch_tiles is not None:
+        return options.epoch_tiles
+    trained = int((~course.kept).sum())
+    if not course.sets:
+        return trained
+    if options.mnist_share > 0:
+        return round(trained / options.mnist_share)
+    return sum(int((~tile_set.held).sum()) for tile_set in course.sets)
+
+
+def batches(course: Course, count: int) -> Iterator[tuple[NDArray[np.uint8], Labels]]:
+    """Make `count` batches: tiles uint8 (batch, 28, 28, views) and labels uint8 (batch,)."""
+    options = course.options
+    rng = np.random.default_rng(options.seed)
+    views = int(course.network.input.shape[-1])
+    mnist_rows = _shuffled(np.flatnonzero(~course.kept), rng)
+    # Rows are drawn by weight, files by the sum of their weights; only running sums are held, never a copy of tiles.
+    sets = [tile_set for tile_set in course.sets if not tile_set.held.all()]
+    trained = [np.flatnonzero(~tile_set.held) for tile_set in sets]
+    sums = [np.cumsum(one.weights[rows], dtype=np.float64) for one, rows in zip(sets, trained, strict=True)]
+    totals = np.array([running[-1] for running in sums])
+    for _ in range(count):
+        from_mnist = options.batch_size
+        if sets:
+            from_mnist = int(rng.binomial(options.batch_size, options.mnist_share))
+        rows = np.fromiter(mnist_rows, np.int64, from_mnist)
+        images = course.mnist.train_images[rows]
+        for place in np.flatnonzero(rng.random(from_mnist) < 2 * THICKER):
+            images[place] = restroke(images[place], thicker=rng.random() < 0.5)
+        tiles = [with_views(distort(images[..., None], rng)[..., 0], views)]
+        labels = [course.mnist.train_labels[rows]]
+        if from_mnist < options.batch_size:
+            shares = rng.multinomial(options.batch_size - from_mnist, totals / totals.sum())
+            for one, those, running, share in zip(sets, trained, sums, shares, strict=True):
+                found = np.searchsorted(running, rng.random(share) * running[-1], side="right")
+                rows = those[np.minimum(found, len(those) - 1)]
+                tiles.append(distort(one.tiles[rows], rng, gentle=True)[..., :views])
+                labels.append(one.labels[rows])
+        yield np.concatenate(tiles), np.concatenate(labels)
+
+
+def _shuffled(rows: NDArray[np.int64], rng: np.random.Generator) -> Iterator[int]:
+    """Yield all rows in random order, again and again."""
+    while True:
+        for row in rng.permutation(rows):
+            yield int(row)
+
+
+def prefetched(items: Iterator[Any]) -> Iterator[Any]:
+    """Run an iterator in a thread of its own, `PREFETCH` items ahead; its errors come out here."""
+    ahead: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(PREFETCH)
+    stopped = threading.Event()
+
+    def put(item: tuple[Any, BaseException | None]) -> bool:
+        while not stopped.is_set():
+            try:
+                ahead.put(item, timeout=0.5)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+        except Exception as error:  # noqa: BLE001 - handed over, and raised where the batch is asked for
+            put((None, error))
+        else:
+            put((None, StopIteration()))
+
+    threading.Thread(target=work, name="batches", daemon=True).start()
+    try:
+        while True:
+            item, error = ahead.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stopped.set()
+
+
+def _blend(average: list[NDArray[Any]], weights: list[NDArray[Any]], share: float) -> None:
+    for mean, weight in zip(average, weights, strict=True):
+        if np.issubdtype(mean.dtype, np.floating):
+            mean += np.float32(share) * (weight - mean)
+        else:
+            mean[...] = weight
+
+
+def _card(course: Course, verdict: _Verdict, temperature: float) -> dict[str, Any]:
+    import keras
+
+    from digitize import network
+
+    options = course.options
+    classes = int(course.network.output.shape[-1])
+    accuracy = {"mnist_validation": verdict.mnist_accuracy}
+    if verdict.tiles_accuracy is not None:
+        accuracy["tiles_validation"] = verdict.tiles_accuracy
+    tile_entries = [
+        {
+            "name": path.name,
+            "sha256": one.sha256,
+            "tiles": len(one.labels),
+            "no_digit": int((one.labels == NO_DIGIT).sum()),
+        }
+        for path, one in zip(options.tiles, course.sets, strict=True)
+    ]
+    mnist_entry = {"name": MNIST_SOURCE, "licence": MNIST_LICENCE, "files": dict(sorted(course.mnist.hashes.items()))}
+    packages = ("keras", keras.backend.backend(), "numpy", "ai-edge-litert")
+    return {
+        "name": options.name or options.output.resolve().name,
+        "network": options.network,
+        "views": network.views(course.network),
+        "classes": [*models.DIGIT_CLASSES, models.NONE_CLASS][:classes],
+        "parameters": network.parameters(course.network),
+        "macs": network.macs(course.network),
+        "data": [mnist_entry, *tile_entries, *options.notes],
+        "seed": options.seed,
+        "training": {
+            "epochs": options.epochs,
+            "best_epoch": course.best_epoch,
+            "epoch_tiles": _epoch_tiles(course),
+            "mnist_share": options.mnist_share if course.sets else 1.0,
+            "batch_size": options.batch_size,
+            "learning_rate": options.learning_rate,
+            "validation": "writers" if course.mnist.train_writers is not None else "random",
+        },
+        "versions": {
+            "digitize": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
+        "trained_on": f"{os.cpu_count()} CPU cores, {keras.backend.backend()}",
+        "accuracy": accuracy,
+        "calibration": {"temperature": temperature},
+    }
+
+
+def describe(progress: Progress) -> str:
+    """One line on an epoch, for a log or a progress bar."""
+    parts = [
+        f"epoch {progress.epoch}/{progress.epochs}",
+        f"{progress.seconds:.0f} s",
+        f"loss {progress.loss:.4f}",
+        f"validation {progress.validation_loss:.4f}",
+        f"MNIST {progress.mnist_accuracy:.2%}",
+    ]
+    if progress.tiles_accuracy is not None:
+        parts.append(f"tiles {progress.tiles_accuracy:.2%}")
+    return ", ".join(parts) + (" *" if progress.best else "")
+
+
+def report(folder: Path) -> str:
+    """The accuracies that a model's card states, as one line of JSON."""
+    return json.dumps(models.load_card(folder).content.get("accuracy", {}))

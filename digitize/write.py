@@ -1,0 +1,579 @@
+"""Readings out: CSV, JSON and JSON Lines, and the pictures by which a reading is checked.
+
+One small writer per format, each taking sheets as they come and keeping none, so that memory does not grow with their
+number. `open_output` is the one place that opens results; what it writes appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+import stat
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass, fields
+from errno import EACCES, EISDIR
+from importlib import resources
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TextIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from digitize.errors import OutputError, UsageError
+from digitize.records import Box, Digit, Gray, Line, Number, PageReading, SheetReading, Status
+
+Format = Literal["csv", "json", "jsonl"]
+FORMAT_OF_SUFFIX: Mapping[str, Format] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+STDOUT = "-"
+
+SCHEMA = "digitize/1"
+SCHEMA_FILE = "digitize-1.json"
+DECIMALS = 4  # of a probability
+
+# A spreadsheet takes a cell that begins so for a formula, full-width forms included. The quotes before are counted in,
+# so that taking one off gives the text back whatever it was.
+_LINE_END = "\r\n"
+FORMULA = re.compile(r"'*[=+\-@\x00-\x1f\x7f-\x9f＝＋－＠]")
+
+# Blue, green, red; apart for the colour-blind too: Okabe and Ito's bluish green and vermilion.
+COLOUR_OF_STATUS: Mapping[Status, tuple[int, int, int]] = {"ok": (115, 158, 0), "review": (0, 94, 213)}
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+LEGIBLE_DIGIT = 40  # pixels: an overlay is enlarged until the usual digit is about as tall
+MAX_ENLARGEMENT = 4
+MAX_OVERLAY_PIXELS = 60_000_000  # no enlargement beyond
+VALUE_HEIGHT = 0.5  # of the usual digit's height: the digit that was read, above its box
+CONFIDENCE_HEIGHT = 0.25  # the confidence in percent, below it
+STROKES_PER_DIGIT = 20  # a box is drawn with a line of a digit's height by this
+PAPER_SHARE = 0.45  # how far the page is faded so that what is drawn on it stands out
+
+FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+MAX_STEM = 80  # letters of a source that go into the names of its pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the CSV; its fields are the columns, in order.
+
+    Attributes:
+        source: the path as given; for a folder, relative to it.
+        page: page number, from 1.
+        line: line within the page, from 1.
+        number: number within its line, from 1.
+        position: digit within its number, from 1.
+        digit: 0 to 9.
+        confidence: calibrated probability that this is that digit.
+        alternative: the runner-up.
+        alternative_confidence: its probability.
+        status: "ok" or "review".
+        left: first column of the box, in pixels of the upright page.
+        top: first row of the box.
+        width: of the box.
+        height: of the box.
+    """
+
+    source: str
+    page: int
+    line: int
+    number: int
+    position: int
+    digit: int
+    confidence: float
+    alternative: int
+    alternative_confidence: float
+    status: str
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """What made a result.
+
+    Attributes:
+        version: of digitize.
+        model: the model's name.
+        model_sha256: hash of the model file that was run, hexadecimal.
+        settings: what was asked for beyond the defaults, by option.
+    """
+
+    version: str
+    model: str
+    model_sha256: str
+    settings: Mapping[str, str | int | float | bool | None] | None = None
+
+
+class Output:
+    """A text stream in UTF-8 on which a failure to write is an `OutputError`.
+
+    What UTF-8 cannot hold (a file name of other bytes) is written as a backslash escape.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def write(self, text: str, /) -> int:
+        """Write text; returns the number of letters.
+
+        Raises:
+            OutputError: the disk is full, the reader of a pipe is gone, ...
+        """
+        try:
+            self._stream.write(text.encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            raise _unwritable(self._name, error) from error
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand what was written to the system.
+
+        Raises:
+            OutputError: see `write`.
+        """
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise _unwritable(self._name, error) from error
+
+
+def format_of(target: str, named: str | None = None) -> Format:
+    """The format for a target: the one that is named, else by suffix; CSV on standard output.
+
+    Raises:
+        UsageError: neither says which.
+    """
+    by_suffix = "csv" if target == STDOUT else FORMAT_OF_SUFFIX.get(Path(target).suffix.lower())
+    for known in WRITERS:
+        if known == (named or by_suffix):
+            return known
+    what = f"--format {named}: no such format" if named else f"{target}: the suffix names no format"
+    raise UsageError(f"{what}; choose one of {', '.join(WRITERS)}, by suffix or with --format")
+
+
+@contextmanager
+def open_output(target: str | Path) -> Iterator[Output]:
+    """Open a result that appears whole, when the block ends well, or not at all.
+
+    A file is written beside its target under a temporary name, flushed to the disk and renamed; whatever ends the block
+    otherwise removes it and leaves an older result as it was. Standard output (``-``), pipes and devices are written
+    directly.
+
+    Args:
+        target: a path, or ``-`` for standard output.
+
+    Yields:
+        A stream to write text on.
+
+    Raises:
+        OutputError: the target cannot be written; at once where that can be known at once.
+    """
+    if str(target) == STDOUT:
+        output = Output(sys.stdout.buffer, "standard output")
+        yield output
+        output.flush()
+        return
+    name = str(target)
+    try:
+        final = Path(target).resolve()  # a link stays, what it points to is replaced
+        mode = _mode_of(final)
+        if mode is not None and stat.S_ISDIR(mode):
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        if mode is not None and not os.access(final, os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES))
+        direct = mode is not None and not stat.S_ISREG(mode)  # a rename would put a file in the place of /dev/null
+        part = final.with_name(f".{final.name[:MAX_STEM]}.{uuid.uuid4().hex[:8]}.part")
+        stream = final.open("wb") if direct else part.open("xb")
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
+        raise _unwritable(name, error) from error
+    if direct:
+        with stream:
+            output = Output(stream, name)
+            yield output
+            output.flush()
+        return
+    try:
+        with stream:
+            yield Output(stream, name)
+            _settle(stream, name)
+        _take_place(part, final, mode, name)
+    finally:
+        with suppress(FileNotFoundError):  # renamed: all is well
+            part.unlink()
+
+
+def rows(sheet: SheetReading) -> Iterator[Row]:
+    """Yield the CSV rows of a sheet in reading order; none for a blank or failed one."""
+    for page in sheet.pages:
+        for line, number, position, digit in page.digits():
+            box = digit.box
+            yield Row(
+                source=sheet.source,
+                page=page.number,
+                line=line,
+                number=number,
+                position=position,
+                digit=digit.value,
+                confidence=digit.confidence,
+                alternative=digit.alternative,
+                alternative_confidence=digit.alternative_confidence,
+                status=digit.status,
+                left=box.left,
+                top=box.top,
+                width=box.width,
+                height=box.height,
+            )
+
+
+class _UnixLines:
+    """Takes rows that end in CR LF and writes them with LF.
+
+    Before Python 3.13 the csv module quotes only those line breaks that its own line end is made of, so a name with a
+    bare CR in it is safe only where that end holds one.
+    """
+
+    def __init__(self, output: Output | TextIO) -> None:
+        self._output = output
+
+    def write(self, row: str) -> None:
+        self._output.write(row.removesuffix(_LINE_END) + "\n")
+
+
+def write_csv(sheets: Iterable[SheetReading], output: Output | TextIO, generator: Generator) -> None:
+    """Write one row per digit under a header; `generator` has no place in a CSV."""
+    table = csv.writer(_UnixLines(output), lineterminator=_LINE_END)
+    table.writerow(COLUMNS)
+    for sheet in sheets:
+        for row in rows(sheet):
+            table.writerow([_cell(value) for value in astuple(row)])
+
+
+def write_json(sheets: Iterable[SheetReading], output: Output | TextIO, generator: Generator) -> None:
+    """Write one JSON document by the schema that `schema` gives, one line a sheet."""
+    maker = {"name": "digitize", "version": generator.version, "model": generator.model}
+    maker["model_sha256"] = generator.model_sha256
+    described = {**maker, "settings": dict(generator.settings or {})}
+    output.write(f'{{"schema": {_json(SCHEMA)}, "generator": {_json(described)}, "sheets": [')
+    separator = "\n"
+    for sheet in sheets:
+        output.write(separator + _json(_sheet_out(sheet)))
+        separator = ",\n"
+    output.write("\n]}\n")
+
+
+def write_jsonl(sheets: Iterable[SheetReading], output: Output | TextIO, generator: Generator) -> None:
+    """Write one sheet a line, each as it stands in the list of the JSON document."""
+    for sheet in sheets:
+        output.write(_json(_sheet_out(sheet)) + "\n")
+
+
+Writer = Callable[[Iterable[SheetReading], "Output | TextIO", Generator], None]
+WRITERS: Mapping[Format, Writer] = {"csv": write_csv, "json": write_json, "jsonl": write_jsonl}
+
+
+def read_csv(stream: TextIO) -> Iterator[Row]:
+    """Read back what `write_csv` wrote. Open files with ``newline=""``.
+
+    Raises:
+        UsageError: the columns are others, or a cell does not fit its column.
+    """
+    table = csv.DictReader(stream)
+    if tuple(table.fieldnames or ()) != COLUMNS:
+        raise UsageError(f"the columns are {table.fieldnames}, not those of digitize; expected {', '.join(COLUMNS)}")
+    parsers: Mapping[str, Callable[[str], Any]] = {"str": _text, "int": int, "float": float}
+    for cells in table:
+        try:
+            yield Row(**{field.name: parsers[str(field.type)](cells[field.name]) for field in fields(Row)})
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"line {table.line_num} of the CSV does not fit its columns: {error}; write it anew"
+            ) from error
+
+
+def read_json(stream: TextIO) -> Iterator[SheetReading]:
+    """Read back the sheets that `write_json` or `write_jsonl` wrote.
+
+    Raises:
+        UsageError: this is neither.
+    """
+    text = stream.read()
+    try:
+        try:
+            document = json.loads(text)
+            found = document.get("sheets", [document])
+        except json.JSONDecodeError:
+            found = [json.loads(line) for line in text.split("\n") if line.strip()]
+        sheets = [_sheet_in(sheet) for sheet in found]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"this is no result of digitize in JSON ({error}); write it anew with digitize scan"
+        ) from error
+    yield from sheets
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the JSON output; a line of JSON Lines is its ``$defs/sheet``."""
+    text = resources.files("digitize").joinpath("schema", SCHEMA_FILE).read_text("utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def render_overlay(gray: Gray, page: PageReading) -> NDArray[np.uint8]:
+    """Draw a page's reading on it: boxes, the digits above them, the confidences in percent below.
+
+    The page is faded, turned the way it was read, and enlarged where its digits are too small to be labelled.
+
+    Args:
+        gray: uint8 (H, W), the page as it was loaded.
+        page: what was read on it.
+
+    Returns:
+        uint8 (H', W', 3), blue, green, red. Digits to review stand out by colour and by a thicker box.
+    """
+    digits = [digit for _, _, _, digit in page.digits()]
+    boxes = [_turned(digit.box, gray.shape[:2], page.rotation) for digit in digits]
+    gray = np.ascontiguousarray(np.rot90(gray, -page.rotation // 90))
+    height = float(np.median([box.height for box in boxes])) if boxes else LEGIBLE_DIGIT
+    factor = _enlargement(height, gray.size)
+    unit = height * factor
+    faded = cv2.addWeighted(gray, 1 - PAPER_SHARE, np.full_like(gray, 255), PAPER_SHARE, 0)
+    if factor > 1:
+        faded = cv2.resize(faded, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    picture = cv2.cvtColor(faded, cv2.COLOR_GRAY2BGR)
+    for digit, box in zip(digits, boxes, strict=True):
+        _draw(picture, digit, box, (factor, unit))
+    return picture.astype(np.uint8, copy=False)
+
+
+def write_overlay(folder: Path, source: str, gray: Gray, page: PageReading) -> Path:
+    """Write a page's overlay as ``SOURCE-p001.png``; returns the file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    return _write_png(folder / f"{_stem(source)}-p{page.number:03d}.png", render_overlay(gray, page))
+
+
+def write_crops(folder: Path, source: str, page: PageReading, tiles: NDArray[np.uint8]) -> list[Path]:
+    """Write the tiles of a page's digits, as the network saw them, as ``SOURCE-p001-l001-n001-d01-is7.png``.
+
+    Args:
+        folder: where to; made if need be.
+        source: the sheet's name.
+        page: what was read.
+        tiles: uint8 (N, 28, 28) or (N, 28, 28, C), 0 paper to 255 ink, in the order of `PageReading.digits`.
+            Channels are set side by side.
+
+    Returns:
+        The files, in the same order.
+
+    Raises:
+        OutputError: they cannot be written.
+        ValueError: there are more or fewer tiles than digits.
+    """
+    files = []
+    for (line, number, position, digit), tile in zip(page.digits(), tiles, strict=True):
+        name = f"{_stem(source)}-p{page.number:03d}-l{line:03d}-n{number:03d}-d{position:02d}-is{digit.value}.png"
+        flat = tile if tile.ndim == 2 else np.hstack([tile[..., channel] for channel in range(tile.shape[-1])])
+        files.append(_write_png(folder / name, flat))
+    return files
+
+
+# Files
+
+
+def _unwritable(name: str, error: Exception) -> OutputError:
+    if isinstance(error, FileNotFoundError):
+        return OutputError(f"{name}: the folder does not exist; create it or choose another with -o")
+    if isinstance(error, BrokenPipeError):
+        return OutputError(f"{name}: the program that reads it has stopped; write to a file with -o")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return OutputError(f"{name}: cannot be written: {reason}; choose another place with -o")
+
+
+def _mode_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _settle(stream: BinaryIO, name: str) -> None:
+    try:
+        stream.flush()
+        os.fsync(stream.fileno())
+    except OSError as error:
+        raise _unwritable(name, error) from error
+
+
+def _take_place(part: Path, final: Path, mode: int | None, name: str) -> None:
+    """Rename the finished file onto its target, with the permissions of the one it replaces."""
+    try:
+        if mode is not None:
+            part.chmod(stat.S_IMODE(mode))
+        part.replace(final)
+    except OSError as error:
+        raise _unwritable(name, error) from error
+
+
+def _write_png(path: Path, picture: NDArray[np.uint8]) -> Path:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _, encoded = cv2.imencode(".png", picture, FAST_PNG)
+        part.write_bytes(encoded.tobytes())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise _unwritable(str(path), error) from error
+    return path
+
+
+def _stem(source: str) -> str:
+    """A file name for a source: no path can leave the folder, no two sources share one."""
+    plain = re.sub(r"[^\w.-]+", "_", source, flags=re.ASCII).lstrip(".-")[-MAX_STEM:]
+    if plain == source:
+        return plain
+    return f"{plain or 'sheet'}-{hashlib.sha256(source.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+# Cells and objects
+
+
+def _cell(value: str | int | float) -> str | int:
+    if isinstance(value, float):
+        return f"{value:.{DECIMALS}f}"
+    if isinstance(value, str) and FORMULA.match(value):
+        return "'" + value
+    return value
+
+
+def _text(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _box_out(box: Box) -> dict[str, int]:
+    return {"left": box.left, "top": box.top, "width": box.width, "height": box.height}
+
+
+def _digit_out(digit: Digit) -> dict[str, Any]:
+    return {
+        "digit": digit.value,
+        "confidence": round(digit.confidence, DECIMALS),
+        "alternative": digit.alternative,
+        "alternative_confidence": round(digit.alternative_confidence, DECIMALS),
+        "status": digit.status,
+        "box": _box_out(digit.box),
+    }
+
+
+def _number_out(number: Number) -> dict[str, Any]:
+    return {
+        "text": number.text,
+        "confidence": round(number.confidence, DECIMALS),
+        "box": _box_out(number.box),
+        "digits": [_digit_out(digit) for digit in number.digits],
+    }
+
+
+def _page_out(page: PageReading) -> dict[str, Any]:
+    return {
+        "page": page.number,
+        "width": page.width,
+        "height": page.height,
+        "rotation": page.rotation,
+        "lines": [{"numbers": [_number_out(number) for number in line.numbers]} for line in page.lines],
+    }
+
+
+def _sheet_out(sheet: SheetReading) -> dict[str, Any]:
+    return {
+        "source": sheet.source,
+        "sha256": sheet.sha256,
+        "pages": [_page_out(page) for page in sheet.pages],
+        "error": sheet.error,
+    }
+
+
+def _digit_in(item: Mapping[str, Any]) -> Digit:
+    return Digit(
+        value=item["digit"],
+        confidence=item["confidence"],
+        alternative=item["alternative"],
+        alternative_confidence=item["alternative_confidence"],
+        status=item["status"],
+        box=Box(**item["box"]),
+    )
+
+
+def _line_in(item: Mapping[str, Any]) -> Line:
+    return Line(tuple(Number(tuple(map(_digit_in, number["digits"]))) for number in item["numbers"]))
+
+
+def _sheet_in(item: Mapping[str, Any]) -> SheetReading:
+    pages = tuple(
+        PageReading(page["page"], page["width"], page["height"], tuple(map(_line_in, page["lines"])), page["rotation"])
+        for page in item["pages"]
+    )
+    return SheetReading(item["source"], item["sha256"], pages, item["error"])
+
+
+# Overlay
+
+
+def _enlargement(height: float, pixels: int) -> int:
+    """By how much a page is enlarged so that digits of this height can be labelled."""
+    largest = int(min(MAX_ENLARGEMENT, (MAX_OVERLAY_PIXELS / max(pixels, 1)) ** 0.5))
+    return max(1, min(largest, round(LEGIBLE_DIGIT / height)))
+
+
+def _turned(box: Box, shape: tuple[int, ...], rotation: int) -> Box:
+    """Where a box of a page of this (H, W) comes to lie when the page is turned clockwise."""
+    height, width = shape[:2]
+    left, top = box.left, box.top
+    for _ in range(rotation // 90 % 4):
+        left, top, box = height - top - box.height, left, Box(0, 0, box.height, box.width)
+        height, width = width, height
+    return Box(max(left, 0), max(top, 0), box.width, box.height)
+
+
+def _draw(picture: NDArray[Any], digit: Digit, box: Box, scale: tuple[int, float]) -> None:
+    """Draw one digit's box and labels; `scale` is the enlargement and the usual digit's height in the picture."""
+    factor, unit = scale
+    colour = COLOUR_OF_STATUS[digit.status]
+    line = max(1, round(unit / STROKES_PER_DIGIT)) * (2 if digit.status == "review" else 1)
+    beside = (line + 1) // 2  # the line runs around the ink, not over it
+    left, top = factor * box.left - beside, factor * box.top - beside
+    right, bottom = factor * box.right - 1 + beside, factor * box.bottom - 1 + beside
+    cv2.rectangle(picture, (left, top), (right, bottom), colour, line)
+    gap = line + 1
+    value = VALUE_HEIGHT * unit
+    above = top - gap if top - gap >= value else top + gap + round(value)  # inside the box at the page's upper edge
+    _put(picture, str(digit.value), (left, above), value, colour)
+    percent = str(min(99, int(100 * digit.confidence)))
+    small = max(CONFIDENCE_HEIGHT * unit, 7)
+    below = min(bottom + gap + round(small), picture.shape[0] - 1)
+    _put(picture, percent, (left, below), small, colour)
+
+
+def _put(picture: NDArray[Any], text: str, foot: tuple[int, int], height: float, colour: tuple[int, int, int]) -> None:
+    """Write text of a height in pixels with its lower left corner at `foot` (x, y)."""
+    full = cv2.getTextSize("8", FONT, 1.0, 1)[0][1]
+    thickness = max(1, round(height / 9))
+    cv2.putText(picture, text, foot, FONT, height / full, colour, thickness, cv2.LINE_AA)

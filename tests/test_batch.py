@@ -1,0 +1,175 @@
+"""A job over many sheets: what is written, what is counted, and what becomes of the bad ones."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+from stub import Paper, StubModel, write_model
+
+from digitize import batch, write
+from digitize.batch import Job, Summary
+from digitize.errors import DeviceError, ModelError, OutputError, SheetError, UsageError
+from digitize.scan import Settings
+
+
+def draw(path: Path, text: str) -> Path:
+    paper = Paper(90, 40 * len(text) + 60)
+    paper.number(text, 30, 30, height=30)
+    Image.fromarray(paper.gray()).save(path)
+    return path
+
+
+@pytest.fixture
+def sheets(tmp_path: Path) -> Path:
+    folder = tmp_path / "sheets"
+    (folder / "deep").mkdir(parents=True)
+    draw(folder / "a.png", "904")
+    (folder / "b.png").write_bytes(b"")
+    draw(folder / "c.png", "37")
+    draw(folder / "deep" / "d.png", "5216")
+    return folder
+
+
+@pytest.fixture
+def job(sheets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes jobs over the sheets, read by the stub."""
+    monkeypatch.setattr("digitize.batch.Classifier", StubModel)
+    model = write_model(tmp_path / "model")
+
+    def make(output: str = "digits.csv", **options: Any) -> Job:
+        given = {"inputs": [str(sheets)], "output": str(tmp_path / output), "model": str(model), "progress": False}
+        return Job(**{**given, **options})
+
+    return make
+
+
+def rows_of(path: str) -> list[write.Row]:
+    with Path(path).open(newline="", encoding="utf-8") as stream:
+        return list(write.read_csv(stream))
+
+
+def text_of(rows: list[write.Row], source: str) -> str:
+    return "".join(str(row.digit) for row in rows if row.source == source)
+
+
+def test_every_sheet_that_can_be_read_is_written(job: Any) -> None:
+    given = job()
+    summary = batch.run(given)
+    rows = rows_of(given.output)
+    assert (summary.sheets, summary.failed, summary.pages, summary.digits) == (4, 1, 3, 9)
+    assert [text_of(rows, name) for name in ("a.png", "b.png", "c.png", "deep/d.png")] == ["904", "", "37", "5216"]
+    assert summary.review == sum(row.status == "review" for row in rows)
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_json_is_by_the_schema_and_says_what_failed(job: Any, suffix: str) -> None:
+    given = job(f"digits.{suffix}")
+    batch.run(given)
+    content = Path(given.output).read_text(encoding="utf-8")
+    if suffix == "json":
+        document = json.loads(content)
+        jsonschema.validate(document, write.schema())
+        assert document["generator"]["model"] == "stub"
+        found = document["sheets"]
+    else:
+        found = [json.loads(line) for line in content.splitlines()]
+    assert [sheet["source"] for sheet in found] == ["a.png", "b.png", "c.png", "deep/d.png"]
+    assert ["empty" in (sheet["error"] or "") for sheet in found] == [False, True, False, False]
+    numbers = [number["text"] for page in found[3]["pages"] for line in page["lines"] for number in line["numbers"]]
+    assert numbers == ["5216"]
+
+
+def test_each_failure_is_one_line(
+    job: Any, sheets: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sheets / "e.png").write_text("no image")
+    monkeypatch.setattr(logging.getLogger("digitize"), "propagate", True)
+    caplog.set_level(logging.ERROR, "digitize")
+    batch.run(job())
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert f"{sheets / 'b.png'}: is empty" in lines[0]
+    assert f"{sheets / 'e.png'}: is text" in lines[1]
+
+
+def test_where_nothing_can_be_read_nothing_is_written(job: Any, sheets: Path, tmp_path: Path) -> None:
+    given = job(inputs=[str(sheets / "b.png"), str(sheets / "missing.png")])
+    with pytest.raises(SheetError):
+        batch.run(given)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "sheets"]
+
+
+def test_an_older_result_stays_when_the_new_one_fails(job: Any, sheets: Path) -> None:
+    given = job(inputs=[str(sheets / "b.png")])
+    Path(given.output).write_text("older")
+    with pytest.raises(SheetError):
+        batch.run(given)
+    assert Path(given.output).read_text() == "older"
+
+
+def test_a_blank_sheet_gives_no_rows_and_is_no_error(job: Any, tmp_path: Path) -> None:
+    blank = tmp_path / "blank.png"
+    Image.fromarray(np.full((60, 80), 255, np.uint8)).save(blank)
+    given = job(inputs=[str(blank)])
+    assert batch.run(given) == Summary(sheets=1, pages=1)
+    assert Path(given.output).read_text() == ",".join(write.COLUMNS) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"output": "digits.xlsx"}, UsageError),
+        ({"output": "missing/digits.csv"}, OutputError),
+        ({"output": "sheets"}, UsageError),
+        ({"model": "no such model"}, ModelError),
+        ({"device": "gpu:1"}, DeviceError),
+        ({"dpi": 1.0}, UsageError),
+    ],
+    ids=lambda given: str(given) if isinstance(given, dict) else "",
+)
+def test_what_cannot_be_done_is_refused(job: Any, options: dict[str, Any], error: type[Exception]) -> None:
+    given = job(**options)
+    with pytest.raises(error):
+        batch.run(given)
+    assert not Path(given.output).is_file()
+
+
+def test_overlays_and_crops_are_drawn(job: Any, tmp_path: Path) -> None:
+    batch.run(job(overlay=tmp_path / "over" / "lay", crops=tmp_path / "crops"))
+    overlays = sorted(path for path in (tmp_path / "over" / "lay").rglob("*") if path.is_file())
+    assert len(overlays) == 3
+    assert all(cv2.imread(str(path)) is not None for path in overlays)
+    assert len([path for path in (tmp_path / "crops").rglob("*.png") if path.is_file()]) == 9
+
+
+def test_a_folder_for_overlays_that_cannot_be_made_is_an_output_error(job: Any, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    given = job(overlay=tmp_path / "taken")
+    with pytest.raises(OutputError, match="taken"):
+        batch.run(given)
+    assert not Path(given.output).exists()
+
+
+def test_settings_reach_the_scanner(job: Any, sheets: Path) -> None:
+    given = job(settings=Settings(review_below=1.0))
+    assert batch.run(given).review == 9
+    assert {row.status for row in rows_of(given.output)} == {"review"}
+
+
+def test_the_threshold_follows_the_error_asked_for(job: Any, tmp_path: Path) -> None:
+    card = tmp_path / "model" / "card.json"
+    content = json.loads(card.read_text())
+    curve = {"belief": [0, 1], "confidence": [0, 1], "threshold": [0.0, 0.6, 0.9995], "error": [0.2, 0.1, 0.01]}
+    card.write_text(json.dumps({**content, "calibration": {"temperature": 1.0, **curve}}))
+    assert batch.run(job(max_error=0.3)).review == 0
+    assert batch.run(job(max_error=0.01)).review > 0
+    with pytest.raises(UsageError, match="max-error"):
+        batch.run(job(max_error=0.001))

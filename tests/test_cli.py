@@ -1,0 +1,335 @@
+"""The command line: exit codes, one line for what went wrong, results on stdout and nothing else there."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jsonschema
+import pypdfium2
+import pytest
+from PIL import Image
+from stub import Paper, StubModel, write_model
+
+from digitize import __version__, cli, write
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("numpy", "cv2", "PIL", "tensorflow", "keras", "ai_edge_litert", "pypdfium2", "tqdm")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a run of the command line left."""
+
+    code: int
+    out: str
+    err: str
+
+    def line(self, *parts: str) -> str:
+        """The one line on stderr that has all of the parts."""
+        (found,) = (line for line in self.err.splitlines() if all(part in line for part in parts))
+        return found
+
+
+Digitize = Callable[..., Said]
+
+
+@pytest.fixture
+def digitize(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Digitize]:
+    """Runs the command line in this process and in `tmp_path`, with the stub for a classifier."""
+    monkeypatch.setattr("digitize.batch.Classifier", StubModel)
+    monkeypatch.chdir(tmp_path)
+    model = write_model(tmp_path / "model")
+    log = logging.getLogger("digitize")
+    before = log.handlers[:], log.level, log.propagate
+
+    def run(*words: object) -> Said:
+        words = tuple(map(str, words))
+        if words[:1] == ("scan",) and "--model" not in words:
+            words += ("--model", str(model))
+        monkeypatch.setattr(sys, "argv", ["digitize", *words])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        code = ended.value.code
+        return Said(0 if code is None else int(code), out, err)
+
+    yield run
+    log.handlers[:], log.propagate = before[0], before[2]
+    log.setLevel(before[1])
+
+
+@pytest.fixture
+def sheet(tmp_path: Path) -> Path:
+    paper = Paper(90, 260)
+    paper.number("90415", 30, 30, height=30)
+    Image.fromarray(paper.gray()).save(tmp_path / "sheet.png")
+    return tmp_path / "sheet.png"
+
+
+def left_over(folder: Path) -> list[str]:
+    """What lies in a folder beside what was put there."""
+    return sorted(path.name for path in folder.iterdir() if path.name not in ("model", "sheet.png"))
+
+
+# Good runs
+
+
+def test_a_sheet_becomes_a_csv(digitize: Digitize, sheet: Path) -> None:
+    said = digitize("scan", sheet.name, "-o", "out.csv")
+    assert said.code == 0
+    assert said.out == ""
+    with Path("out.csv").open(newline="") as stream:
+        rows = list(write.read_csv(stream))
+    assert [row.digit for row in rows] == [9, 0, 4, 1, 5]
+    assert {row.source for row in rows} == {"sheet.png"}
+    assert "1 sheets, 1 pages, 5 digits" in said.err or "1 sheet, 1 page, 5 digits" in said.err
+
+
+def test_stdout_carries_the_result_and_nothing_else(digitize: Digitize, sheet: Path, tmp_path: Path) -> None:
+    said = digitize("scan", sheet, "-o", "-")
+    assert said.code == 0
+    assert [row.digit for row in write.read_csv(io.StringIO(said.out))] == [9, 0, 4, 1, 5]
+    said = digitize("scan", sheet, "-o", "-", "--format", "json", "--verbose")
+    jsonschema.validate(json.loads(said.out), write.schema())
+    assert left_over(tmp_path) == []
+
+
+def test_a_sheet_comes_from_stdin(digitize: Digitize, sheet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(sheet.read_bytes())))
+    said = digitize("scan", "-", "-o", "-")
+    assert said.code == 0
+    assert len(said.out.splitlines()) == 6
+
+
+def test_format_overrides_the_suffix(digitize: Digitize, sheet: Path) -> None:
+    assert digitize("scan", sheet, "-o", "out.txt", "--format", "jsonl").code == 0
+    assert json.loads(Path("out.txt").read_text())["source"] == str(sheet)
+
+
+def test_quiet_says_nothing_when_all_is_good(digitize: Digitize, sheet: Path) -> None:
+    assert digitize("scan", sheet, "-o", "out.csv", "--quiet") == Said(0, "", "")
+
+
+def test_no_progress_bar_where_stderr_is_no_terminal(digitize: Digitize, sheet: Path) -> None:
+    Path("copy.png").write_bytes(sheet.read_bytes())
+    said = digitize("scan", sheet, "copy.png", "-o", "out.csv")
+    assert "\r" not in said.err
+    assert "%|" not in said.err
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["scan"],
+        ["scan", "sheet.png"],
+        ["scan", "sheet.png", "-o", "out.xlsx"],
+        ["scan", "sheet.png", "-o", "out.csv", "--pages", "0"],
+        ["scan", "sheet.png", "-o", "out.csv", "--pages", "five"],
+        ["scan", "sheet.png", "-o", "out.csv", "--dpi", "1"],
+        ["scan", "sheet.png", "-o", "out.csv", "--batch-size", "0"],
+        ["scan", "sheet.png", "-o", "out.csv", "--review-below", "1.5"],
+        ["scan", "sheet.png", "-o", "out.csv", "--format", "xml"],
+        ["scan", "sheet.png", "-o", "out.csv", "--no-such-option"],
+        ["no-such-command"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("sheet")
+def test_2_usage(digitize: Digitize, tmp_path: Path, words: list[str]) -> None:
+    said = digitize(*words)
+    assert said.code == 2
+    assert said.out == ""
+    assert said.err.strip()
+    assert left_over(tmp_path) == []
+
+
+def truncated_jpeg() -> bytes:
+    stream = io.BytesIO()
+    Image.radial_gradient("L").save(stream, "JPEG")
+    return stream.getvalue()[:600]
+
+
+def encrypted_pdf() -> bytes:
+    lock = "/Encrypt<</Filter/Standard/V 1/R 2/O<" + "00" * 32 + ">/U<" + "00" * 32 + ">/P -4>>/ID[<00><00>]"
+    body = "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages /Count 1/Kids[3 0 R]>>endobj\n"
+    return f"{body}3 0 obj<</Type/Page>>endobj\ntrailer<</Root 1 0 R {lock}>>\n%%EOF\n".encode("latin-1")
+
+
+def pageless_pdf() -> bytes:
+    stream = io.BytesIO()
+    pypdfium2.PdfDocument.new().save(stream)
+    return stream.getvalue()
+
+
+BAD = {
+    "missing.png": (None, "no such file"),
+    "empty.png": (lambda: b"", "is empty"),
+    "text.png": (lambda: b"dear reader,\n", "is text"),
+    "cut.jpg": (truncated_jpeg, "is truncated"),
+    "locked.pdf": (encrypted_pdf, "password"),
+    "pageless.pdf": (pageless_pdf, "without pages"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_3_a_bad_sheet_alone(digitize: Digitize, tmp_path: Path, name: str) -> None:
+    content, reason = BAD[name]
+    if content:
+        Path(tmp_path / name).write_bytes(content())
+    said = digitize("scan", name, "-o", "out.csv", "--quiet")
+    assert said.code == 3
+    (line,) = said.err.splitlines()
+    assert name in line
+    assert reason in line
+    assert "; " in line, "what to do next"
+    assert left_over(tmp_path) == ([name] if content else [])
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_4_a_bad_sheet_among_good_ones(digitize: Digitize, sheet: Path, name: str) -> None:
+    content, reason = BAD[name]
+    if content:
+        Path(name).write_bytes(content())
+    Path("after.png").write_bytes(sheet.read_bytes())
+    said = digitize("scan", sheet, name, "after.png", "-o", "out.json", "--quiet")
+    assert said.code == 4
+    assert reason in said.line(name)
+    assert len(said.err.splitlines()) == 1
+    found = json.loads(Path("out.json").read_text())
+    jsonschema.validate(found, write.schema())
+    assert [sheet["error"] is None for sheet in found["sheets"]] == [True, False, True]
+
+
+@pytest.mark.usefixtures("sheet")
+def test_3_a_folder_without_sheets(digitize: Digitize, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    said = digitize("scan", "folder", "-o", "out.csv", "--quiet")
+    assert said.code == 3
+    (line,) = said.err.splitlines()
+    assert "no sheets in this folder" in line
+    assert left_over(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
+def test_3_writes_nothing_on_stdout_either(digitize: Digitize, form: str) -> None:
+    said = digitize("scan", "missing.png", "absent.png", "-o", "-", "--format", form, "--quiet")
+    assert said.code == 3
+    assert said.out == ""
+    assert said.line("missing.png")
+    assert said.line("absent.png")
+    assert said.line("could not read any of the 2 sheets")
+
+
+@pytest.mark.parametrize("target", ["missing/out.csv", "folder.csv", "sheet.png/out.csv"])
+def test_5_an_output_that_cannot_be_written(digitize: Digitize, sheet: Path, tmp_path: Path, target: str) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    said = digitize("scan", sheet, "-o", target)
+    assert said.code == 5
+    assert said.line(target)
+    assert left_over(tmp_path) == ["folder.csv"]
+    assert left_over(tmp_path / "folder.csv") == []
+
+
+def test_6_a_model_that_is_not_there(digitize: Digitize, sheet: Path, tmp_path: Path) -> None:
+    said = digitize("scan", sheet, "-o", "out.csv", "--model", "nobody")
+    assert said.code == 6
+    assert said.line("no model nobody")
+    assert left_over(tmp_path) == []
+
+
+def test_6_a_model_that_disagrees_with_its_card(digitize: Digitize, sheet: Path, tmp_path: Path) -> None:
+    (tmp_path / "model" / "model.tflite").write_bytes(b"another")
+    said = digitize("scan", sheet, "-o", "out.csv")
+    assert said.code == 6
+    assert said.line("sha256")
+    assert left_over(tmp_path) == []
+
+
+def test_8_a_device_that_is_not_there(digitize: Digitize, sheet: Path, tmp_path: Path) -> None:
+    said = digitize("scan", sheet, "-o", "out.csv", "--device", "gpu:3")
+    assert said.code == 8
+    assert said.line("gpu:3")
+    assert left_over(tmp_path) == []
+
+
+def test_10_only_where_it_is_asked_for(digitize: Digitize, sheet: Path) -> None:
+    doubting = ("scan", sheet, "-o", "out.csv", "--review-below", "1")
+    assert digitize(*doubting).code == 0
+    assert digitize(*doubting, "--fail-on-review").code == 10
+    assert len(Path("out.csv").read_text().splitlines()) == 6, "the result is written all the same"
+    assert digitize("scan", sheet, "-o", "out.csv", "--review-below", "0", "--fail-on-review").code == 0
+
+
+def test_130_interrupted(digitize: Digitize, sheet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StubModel, "probabilities", interrupt)
+    said = digitize("scan", sheet, "-o", "out.csv", "--quiet")
+    assert said.code == 130
+    assert left_over(tmp_path) == []
+
+
+def test_a_bug_is_no_usage_error(digitize: Digitize, sheet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(StubModel, "probabilities", stumble)
+    with pytest.raises(RuntimeError, match="a bug"):
+        digitize("scan", sheet, "-o", "out.csv")
+    assert not Path("out.csv").exists()
+
+
+# Other commands
+
+
+def test_version(digitize: Digitize) -> None:
+    assert digitize("--version") == Said(0, f"digitize {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["scan", "--help"], ["sheets", "--help"], ["sheets", "make", "--help"]])
+def test_help(digitize: Digitize, words: list[str]) -> None:
+    said = digitize(*words)
+    assert said.code == 0
+    assert "Usage" in said.out
+    assert said.err == ""
+
+
+def test_models_are_listed(digitize: Digitize) -> None:
+    said = digitize("models")
+    assert said.code == 0
+    assert "article: 10 classes" in said.out
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["scan", "--help"], ["train", "--help"]], ids=" ".join)
+def test_help_and_version_import_nothing_heavy(words: list[str]) -> None:
+    script = (
+        "import sys\nfrom digitize.cli import app\n"
+        f"app({words!r}, standalone_mode=False)\n"
+        f"print(sorted(set(sys.modules) & set({HEAVY!r})))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stderr == ""
+
+
+def test_the_module_is_the_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "digitize.cli", "scan", "sheet.png"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "--output" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,159 @@
+"""Lines and numbers in reading order, however the digits come and however the page lies."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from digitize.layout import Row, arrange
+from digitize.records import Box
+
+fixed = settings(derandomize=True, deadline=None, max_examples=60)
+
+
+def number(count: int, left: float, top: float, *, height: int = 40, gap: float = 10) -> list[Box]:
+    """Boxes of digits side by side."""
+    width = round(0.6 * height)
+    return [Box(round(left + k * (width + gap)), round(top), width, height) for k in range(count)]
+
+
+def read(boxes: list[Box], others: list[Box] | None = None) -> list[list[list[Box]]]:
+    """Lines of numbers of boxes."""
+    return [[[boxes[k] for k in found] for found in row.numbers] for row in arrange(boxes, others=others or [])]
+
+
+def lengths(boxes: list[Box], others: list[Box] | None = None) -> list[list[int]]:
+    return [[len(found) for found in line] for line in read(boxes, others)]
+
+
+def turned(boxes: list[Box], degrees: float) -> list[Box]:
+    """Boxes moved as the page turns about a far corner; the boxes themselves stay upright."""
+    angle = math.radians(degrees)
+    moved = []
+    for box in boxes:
+        x, y = box.left + box.width / 2, box.top + box.height / 2
+        x, y = x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)
+        moved.append(Box(round(x - box.width / 2) + 400, round(y - box.height / 2) + 400, box.width, box.height))
+    return moved
+
+
+def table() -> list[Box]:
+    """Four lines: a number of three, one of two, one of four digits."""
+    jitter = random.Random(3)
+    boxes: list[Box] = []
+    for line in range(4):
+        top = 50 + 80 * line
+        for count, left in ((3, 40), (2, 300), (4, 480)):
+            boxes += [
+                Box(b.left + jitter.randint(-1, 1), b.top + jitter.randint(-4, 4), b.width, b.height)
+                for b in number(count, left, top)
+            ]
+    return boxes
+
+
+def test_no_digits_make_no_lines() -> None:
+    assert arrange([], others=[Box(1, 1, 5, 5)]) == []
+
+
+def test_one_digit_is_a_line() -> None:
+    assert arrange([Box(4, 5, 6, 7)], others=[]) == [Row(((0,),))]
+
+
+def test_lines_from_top_to_bottom_digits_from_left_to_right() -> None:
+    boxes = table()
+    assert read(boxes) == [
+        [boxes[9 * line : 9 * line + 3], boxes[9 * line + 3 : 9 * line + 5], boxes[9 * line + 5 : 9 * line + 9]]
+        for line in range(4)
+    ]
+
+
+def test_two_columns_are_read_across() -> None:
+    boxes = []
+    for line in range(5):
+        boxes += [*number(4, 50, 40 + 70 * line), *number(4, 700, 46 + 70 * line)]
+    assert lengths(boxes) == [[4, 4]] * 5
+
+
+@pytest.mark.parametrize("degrees", [-10, -7, -4, -1.5, 1.5, 4, 7, 10])
+def test_rows_that_slope_are_rows(degrees: float) -> None:
+    boxes = table()
+    assert lengths(turned(boxes, degrees)) == [[3, 2, 4]] * 4
+    at_rest = [[boxes.index(b) for found in line for b in found] for line in read(boxes)]
+    again = turned(boxes, degrees)
+    assert [[k for found in row.numbers for k in found] for row in arrange(again, others=[])] == at_rest
+
+
+@pytest.mark.parametrize("degrees", [-8, 8])
+def test_one_long_sloping_line_is_one_line(degrees: float) -> None:
+    assert lengths(turned(number(10, 40, 40), degrees)) == [[10]]
+
+
+@pytest.mark.parametrize("height", [12, 40, 300])
+def test_a_wide_gap_starts_a_number_at_any_size(height: int) -> None:
+    first = number(3, 10, 10, height=height, gap=0.25 * height)
+    second = number(2, first[-1].right + 1.5 * height, 10, height=height, gap=0.25 * height)
+    assert lengths(first + second) == [[3, 2]]
+
+
+@pytest.mark.parametrize("counts", [(2, 1), (1, 2), (2, 2, 1), (3, 1, 2), (1, 3)])
+def test_short_numbers_are_told_apart(counts: tuple[int, ...]) -> None:
+    boxes: list[Box] = []
+    for count in counts:
+        boxes += number(count, boxes[-1].right + 60 if boxes else 10, 10, gap=12)
+    assert lengths(boxes) == [list(counts)]
+
+
+def test_digits_that_all_stand_apart_are_one_number() -> None:
+    assert lengths(number(8, 10, 10, gap=38)) == [[8]], "a comb field: wide gaps, all alike"
+
+
+def test_large_and_small_digits_share_a_line_by_their_middles() -> None:
+    boxes = [*number(2, 10, 40, height=60), *number(2, 110, 55, height=30)]
+    assert len(read(boxes)) == 1
+
+
+def test_a_sign_between_digits_starts_a_number() -> None:
+    boxes = number(4, 10, 10, gap=16)
+    sign = Box(boxes[1].right + 2, 25, 12, 14)
+    assert lengths(boxes) == [[4]]
+    assert lengths(boxes, [sign]) == [[2, 2]]
+
+
+def test_dots_and_what_stands_elsewhere_start_none() -> None:
+    boxes = number(4, 10, 10, gap=16)
+    dot = Box(boxes[1].right + 6, 42, 5, 5)
+    below = Box(boxes[1].right + 2, 70, 12, 14)
+    beside = Box(boxes[-1].right + 20, 25, 12, 14)
+    assert lengths(boxes, [dot, below, beside]) == [[4]]
+
+
+@fixed
+@given(st.permutations(range(36)), st.sampled_from([-9.0, -3.0, 0.0, 5.0, 10.0]))
+def test_the_order_of_the_digits_leaves_reading_order_alone(order: list[int], degrees: float) -> None:
+    boxes = turned(table(), degrees)
+    assert read([boxes[k] for k in order]) == read(boxes)
+
+
+scattered = st.lists(
+    st.builds(Box, st.integers(0, 300), st.integers(0, 300), st.integers(1, 60), st.integers(1, 60)),
+    max_size=12,
+    unique=True,
+)
+
+
+@settings(fixed, max_examples=300)
+@given(st.data(), scattered)
+def test_scattered_boxes_are_read_alike_in_any_order(data: st.DataObject, boxes: list[Box]) -> None:
+    shuffled = data.draw(st.permutations(boxes))
+    assert read(shuffled) == read(boxes)
+
+
+@fixed
+@given(scattered)
+def test_every_digit_is_read_once(boxes: list[Box]) -> None:
+    found = [k for row in arrange(boxes, others=[]) for one in row.numbers for k in one]
+    assert sorted(found) == list(range(len(boxes)))

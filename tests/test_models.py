@@ -1,0 +1,113 @@
+"""A model is what its card says, or it is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from digitize import models
+from digitize.errors import ModelError
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    given = {
+        "name": "small",
+        "network": "duet",
+        "views": 2,
+        "classes": [*models.DIGIT_CLASSES, "none"],
+        "calibration": {"temperature": 1.2, "curve": [1, 2]},
+    }
+    return {**given, **changes}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "small"
+    place.mkdir()
+    (place / models.KERAS_FILE).write_bytes(b"keras")
+    (place / models.TFLITE_FILE).write_bytes(b"tflite")
+    models.write_card(place, content())
+    return place
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    path = folder / models.CARD_FILE
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in {**card, **changes}.items() if value is not None}))
+
+
+def test_round_trip(folder: Path) -> None:
+    card = models.load_card(folder)
+    assert (card.name, card.network, card.views, card.temperature) == ("small", "duet", 2, 1.2)
+    assert card.classes[-1] == "none"
+    assert card.calibration["curve"] == [1, 2]
+    assert card.content["schema"] == "digitize-model/1"
+    assert not list(folder.glob("*.partial"))
+
+
+@pytest.mark.parametrize("name", [models.KERAS_FILE, models.TFLITE_FILE])
+def test_a_changed_file_is_refused(folder: Path, name: str) -> None:
+    with (folder / name).open("ab") as stream:
+        stream.write(b"!")
+    with pytest.raises(ModelError, match=f"{name}.*sha256"):
+        models.load_card(folder)
+
+
+@pytest.mark.parametrize("name", [models.KERAS_FILE, models.TFLITE_FILE])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=f"{name} is missing"):
+        models.load_card(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "finding"),
+    [
+        ({"schema": "digitize-model/2"}, "digitize-model/2"),
+        ({"schema": None}, "schema None"),
+        ({"views": None}, "lacks views"),
+        ({"views": 3}, "views 3"),
+        ({"classes": "0123456789"}, "expected a list"),
+        ({"classes": ["1", "0"]}, "expected 0 to 9"),
+        ({"tile_rules": "other/1"}, "other/1"),
+        ({"files": {models.KERAS_FILE: "0"}}, "sha256"),
+        ({"calibration": {}}, "temperature"),
+        ({"calibration": {"temperature": 0}}, "temperature"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_named(folder: Path, changes: dict[str, Any], finding: str) -> None:
+    rewrite(folder, **changes)
+    with pytest.raises(ModelError, match=finding) as caught:
+        models.load_card(folder)
+    assert models.CARD_FILE in str(caught.value)
+
+
+def test_a_card_that_is_no_json(folder: Path) -> None:
+    (folder / models.CARD_FILE).write_text("{")
+    with pytest.raises(ModelError, match="no JSON"):
+        models.load_card(folder)
+    (folder / models.CARD_FILE).write_text("[1]")
+    with pytest.raises(ModelError, match="schema"):
+        models.load_card(folder)
+
+
+def test_no_card_is_written_without_the_files(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="missing"):
+        models.write_card(tmp_path, content())
+    assert not list(tmp_path.iterdir())
+
+
+def test_find_by_path_and_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert models.find(folder) == folder
+    monkeypatch.setattr(models, "default_folder", lambda: folder.parent)
+    assert models.find("small") == folder
+    assert models.list_models() == [folder]
+    with pytest.raises(ModelError, match=r"there is no large/card\.json.*small"):
+        models.find("large")
+
+
+def test_default_folder_is_beside_or_inside_the_package() -> None:
+    assert models.default_folder().name in ("models", "models_data")

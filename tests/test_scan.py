@@ -1,0 +1,251 @@
+"""The row of calls, with a stub for a classifier: planted sheets are read, whatever they are batched with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from stub import Paper, Stub, digits_of, texts
+
+from digitize import sheets
+from digitize.confidence import Calibration
+from digitize.records import Gray, Page, PageReading, SheetReading, Tiles
+from digitize.scan import Scanner, Settings
+
+
+def sheet_of(*lines: str, height: int = 30, gap: float = 0.35) -> Paper:
+    """A sheet with lines of numbers, told apart by spaces."""
+    longest = max(map(len, lines))
+    paper = Paper(round(height * (2 * len(lines) + 1)), round(height * (1.25 * longest + 2)))
+    for k, line in enumerate(lines):
+        left = height
+        for text in line.split():
+            left = paper.number(text, left, height + 2 * k * height, height=height, gap=gap).right + round(1.6 * height)
+    return paper
+
+
+def save(path: Path, *pages: Gray) -> Path:
+    first, *others = (Image.fromarray(page) for page in pages)
+    first.save(path, **({"save_all": True, "append_images": others} if others else {}))
+    return path
+
+
+def scanner(**options: object) -> Scanner:
+    return Scanner(Stub(), settings=replace(Settings(), **options))
+
+
+def read(*paths: Path, **options: object) -> list[SheetReading]:
+    return list(scanner(**options).read_sheets(sheets.find([str(path) for path in paths])))
+
+
+def read_page(gray: Gray, **options: object) -> PageReading:
+    (reading,) = scanner(**options).read_pages([Page("page", 1, gray)])
+    return reading
+
+
+# One page
+
+
+def test_lines_numbers_and_digits_are_read_where_they_stand() -> None:
+    paper = sheet_of("904 15", "7 3826")
+    reading = read_page(paper.gray())
+    assert texts(reading) == [["904", "15"], ["7", "3826"]]
+    assert (reading.number, reading.height, reading.width) == (1, *paper.ink.shape)
+    for found, planted in zip(digits_of(reading), paper.boxes, strict=True):
+        for side in ("left", "top", "right", "bottom"):
+            assert getattr(found.box, side) == pytest.approx(getattr(planted, side), abs=2)
+        assert 0.6 < found.confidence <= 1
+        assert found.alternative != found.value
+        assert found.alternative_confidence <= found.confidence
+
+
+def test_white_on_black_is_read_alike() -> None:
+    gray = sheet_of("904 15", "7 3826").gray()
+    assert texts(read_page(255 - gray)) == texts(read_page(gray))
+
+
+def test_boxes_are_page_pixels_when_the_page_was_enlarged() -> None:
+    paper = sheet_of("2358", height=14, gap=0.6)
+    reading = read_page(paper.gray())
+    assert texts(reading) == [["2358"]]
+    for found, planted in zip(digits_of(reading), paper.boxes, strict=True):
+        assert found.box.left == pytest.approx(planted.left, abs=1.5)
+        assert found.box.height == pytest.approx(planted.height, abs=2)
+
+
+def test_digits_in_a_frame_are_read_without_it() -> None:
+    paper = sheet_of("40726", height=40)
+    paper.frame(replace(paper.boxes[0], left=14, top=14, width=paper.width - 28, height=paper.height - 28))
+    assert texts(read_page(paper.gray())) == [["40726"]]
+
+
+@pytest.mark.parametrize("text", ["55", "34", "96"])
+def test_touching_digits_are_split_unless_that_is_off(text: str) -> None:
+    paper = Paper(110, 200)
+    first = paper.digit(int(text[0]), 40, 30, height=50)
+    paper.digit(int(text[1]), first.right - 4, 30, height=50)
+    assert texts(read_page(paper.gray())) == [[text]]
+    assert len(digits_of(read_page(paper.gray(), split=False))) < 2
+
+
+def test_a_broken_digit_is_merged() -> None:
+    paper = Paper(110, 140)
+    box = paper.digit(5, 40, 30, height=50)
+    paper.ink[box.top : box.top + 10, box.left + 10 : box.left + 14] = 0
+    assert texts(read_page(paper.gray())) == [["5"]]
+
+
+def test_what_is_no_digit_gives_no_row() -> None:
+    paper = Paper(110, 300)
+    paper.digit(4, 30, 30, height=50)
+    paper.line((110, 55), (140, 55), 6)  # a minus
+    paper.line((190, 47), (220, 47), 6)  # an equals sign
+    paper.line((190, 63), (220, 63), 6)
+    assert [digit.value for digit in digits_of(read_page(paper.gray(), rotate="off"))] == [4]
+
+
+@pytest.mark.parametrize("gray", [np.full((80, 60), 255), np.full((80, 60), 0), np.full((1, 1), 130)])
+def test_a_blank_page_has_no_lines(gray: np.ndarray) -> None:
+    assert read_page(gray.astype(np.uint8)).lines == ()
+
+
+def test_review_follows_the_threshold() -> None:
+    gray = sheet_of("904 15").gray()
+    assert {d.status for d in digits_of(read_page(gray, review_below=1.0))} == {"review"}
+    assert {d.status for d in digits_of(read_page(gray, review_below=0.0))} == {"ok"}
+
+
+def test_confidences_pass_through_the_calibration() -> None:
+    ends, half = np.array([0.0, 1.0]), np.array([0.5, 0.5])
+    calibrated = Scanner(Stub(), calibration=Calibration(ends, half, ends, ends))
+    (reading,) = calibrated.read_pages([Page("page", 1, sheet_of("904").gray())])
+    assert [d.confidence for d in digits_of(reading)] == [0.5] * 3
+    assert all(d.confidence + d.alternative_confidence <= 1 for d in digits_of(reading))
+
+
+# Turned pages
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_page_on_its_side_is_turned(quarters: int) -> None:
+    upright = sheet_of("7431 47", "3744 731").gray()
+    lying = np.ascontiguousarray(np.rot90(upright, quarters))  # turned against the clock
+    reading = read_page(lying)
+    assert reading.rotation == 90 * quarters
+    assert (reading.height, reading.width) == upright.shape
+    assert texts(reading) == texts(read_page(upright)) == [["7431", "47"], ["3744", "731"]]
+    as_upright = [digit.box for digit in digits_of(read_page(upright))]
+    for found, planted in zip(digits_of(reading), as_upright, strict=True):
+        assert abs(found.box.left - planted.left) <= 2
+        assert abs(found.box.top - planted.top) <= 2
+
+
+def test_rotate_off_leaves_it_lying() -> None:
+    lying = np.ascontiguousarray(np.rot90(sheet_of("7431 47", "3744 731").gray()))
+    reading = read_page(lying, rotate="off")
+    assert reading.rotation == 0
+    assert (reading.height, reading.width) == lying.shape
+
+
+def test_an_upright_page_stays() -> None:
+    assert read_page(sheet_of("7431 47", "6910 856").gray()).rotation == 0
+
+
+# Many sheets
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> list[Path]:
+    """Sheets of several kinds, among them a blank one, one of three pages and a bad one."""
+    return [
+        save(tmp_path / "a.png", sheet_of("904 15", "7 3826").gray()),
+        save(tmp_path / "blank.png", np.full((60, 90), 250, np.uint8)),
+        save(tmp_path / "pages.tif", *(sheet_of(text).gray() for text in ("17", "253 9", "4"))),
+        tmp_path / "missing.png",
+        save(tmp_path / "b.jpg", sheet_of("60 21 8").gray()),
+        save(tmp_path / "c.png", 255 - sheet_of("55 7").gray()),
+    ]
+
+
+PLANTED = [
+    [[["904", "15"], ["7", "3826"]]],
+    [[]],
+    [[["17"]], [["253", "9"]], [["4"]]],
+    [],
+    [[["60", "21", "8"]]],
+    [[["55", "7"]]],
+]
+
+
+def test_sheets_are_read_in_order_and_a_bad_one_stops_nobody(folder: list[Path]) -> None:
+    readings = read(*folder)
+    assert [reading.source for reading in readings] == [str(path) for path in folder]
+    assert [[texts(page) for page in reading.pages] for reading in readings] == PLANTED
+    assert [reading.error is not None for reading in readings] == [False, False, False, True, False, False]
+    assert "missing.png: no such file" in str(readings[3].error)
+    assert [len(reading.sha256) for reading in readings] == [64, 64, 64, 0, 64, 64]
+    assert [page.number for page in readings[2].pages] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 30, 1024])
+def test_the_batch_size_changes_nothing_but_the_batches(folder: list[Path], batch_size: int) -> None:
+    one_by_one = [reading for path in folder for reading in read(path)]
+    assert read(*folder, batch_size=batch_size) == one_by_one
+
+
+def test_many_small_sheets_share_a_batch(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{k}.png", sheet_of("904 15").gray()) for k in range(6)]
+    shared = scanner(rotate="off")
+    list(shared.read_sheets(sheets.find([str(path) for path in paths])))
+    alone = scanner(rotate="off")
+    for path in paths:
+        list(alone.read_sheets(sheets.find([str(path)])))
+    calls, single_calls = shared._classifier.calls, alone._classifier.calls  # type: ignore[attr-defined]
+    assert sum(calls) == sum(single_calls)
+    assert len(calls) <= 2 < len(single_calls)
+
+
+def test_readings_come_while_later_sheets_wait(tmp_path: Path) -> None:
+    """Memory is bounded: with sheets of any number of pages, a reading is given soon after its batch is full."""
+    page = sheet_of("904").gray()
+    paths = [save(tmp_path / "0.png", page)] + [save(tmp_path / f"{k}.tif", page, page) for k in range(1, 12)]
+    tiles = scanner(rotate="off", split=False)
+    list(tiles.read_pages([Page("page", 1, page)]))
+    a_page = sum(tiles._classifier.calls)  # type: ignore[attr-defined]
+    opened: list[str] = []
+
+    def found() -> Iterator[sheets.Sheet]:
+        for sheet in sheets.find([str(path) for path in paths]):
+            opened.append(sheet.source)
+            yield sheet
+
+    reading = scanner(rotate="off", batch_size=2 * a_page)  # so that batches end in the middle of every sheet
+    waiting = [len(opened) - k for k, _ in enumerate(reading.read_sheets(found()))]
+    assert max(waiting) <= 4
+
+
+def test_chosen_pages_only(folder: list[Path]) -> None:
+    found = sheets.find([str(folder[2])])
+    (reading,) = scanner().read_sheets(found, pages=sheets.parse_pages("2-"))
+    assert [(page.number, texts(page)) for page in reading.pages] == [(2, [["253", "9"]]), (3, [["4"]])]
+
+
+def test_on_page_gets_each_page_with_the_tiles_of_its_digits(folder: list[Path]) -> None:
+    seen: list[tuple[Page, PageReading, Tiles]] = []
+    found = sheets.find([str(path) for path in folder])
+    readings = list(scanner().read_sheets(found, on_page=lambda *given: seen.append(given)))
+    assert [reading for _, reading, _ in seen] == [page for sheet in readings for page in sheet.pages]
+    assert [page.source for page, *_ in seen] == [sheet.source for sheet in readings for _ in sheet.pages]
+    stub = Stub()
+    for _, reading, tiles in seen:
+        assert tiles.shape == (len(digits_of(reading)), 28, 28, 2)
+        assert stub.probabilities(tiles).argmax(axis=1).tolist() == [digit.value for digit in digits_of(reading)]
+
+
+def test_no_sheets_give_no_readings() -> None:
+    assert list(scanner().read_sheets([])) == []
+    assert scanner().read_pages([]) == []
