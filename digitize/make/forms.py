@@ -317,8 +317,19 @@ def _row_name(
         pieces = compose_word(stock, dice, word, 0.9 * writer.unit, writer.habits.pen, writer.habits.slant)
         place(canvas, pieces, left + 0.2 * writer.unit, base, writer.tone, line=0, number=0)
         return
+    if dice.chance(0.35):
+        word = numbering(dice) + word
     alpha = print_text(face, word)
     canvas.ink(alpha[:, : max(1, int(room))], left + 0.2 * writer.unit, base - alpha.shape[0], dice.between(0, 0.4))
+
+
+def numbering(dice: Dice) -> str:
+    """What a form prints before a row or a question: a number of the form's, not of what was filled in."""
+    number = dice.whole(1, 40) if dice.chance(0.4) else dice.whole(1, 9)
+    letter = dice.pick("ABCDabcd")
+    return dice.pick(
+        (f"{number}. ", f"{number}. ", f"{number}) ", f"{number:02d}. ", f"{letter}.{number} ", f"({number}) ")
+    )
 
 
 def _cross_out(canvas: Canvas, dice: Dice, writer: Writer, box: tuple[float, float, float, float]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from digitize.make.canvas import Canvas
 from digitize.make.dice import Dice
-from digitize.make.forms import comb, field, table
+from digitize.make.forms import comb, field, numbering, table
 from digitize.make.notes import lines, print_word
 from digitize.make.paint import bar_code, draw_frame, qr_code, rule_for
 from digitize.make.scene import WORDS, Scene, Writer, device_for, label, unit_for, writer_for
@@ -80,8 +80,10 @@ def _text(stock: Stock, dice: Dice, width: float, size: float) -> Canvas:
     face = stock.font(dice, size)
     canvas = Canvas(width, rows * 1.4 * size + 0.4 * size)
     style, tone = dice.pick(("words", "words", "capitals", "dates")), dice.between(0, 0.4)
+    numbered = dice.chance(0.35)
     for row in range(rows):
-        alpha = print_text(face, " ".join(print_word(dice, style) for _ in range(int(width / size / 3) + 1)))
+        text = " ".join(print_word(dice, style) for _ in range(int(width / size / 3) + 1))
+        alpha = print_text(face, numbering(dice) + text if numbered else text)
         canvas.ink(alpha, 0, (row + 1) * 1.4 * size - alpha.shape[0], tone)
     return canvas
 
