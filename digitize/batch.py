@@ -18,11 +18,14 @@ from tqdm import tqdm
 from digitize import __version__, models, sheets, write
 from digitize.classify import Classifier
 from digitize.confidence import Calibration
+from digitize.detect import Detector
 from digitize.errors import OutputError, SheetError
 from digitize.records import Page, PageReading, SheetReading, Tiles
 from digitize.scan import Scanner, Settings
 
 log = logging.getLogger("digitize")
+
+NO_DETECTOR = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Job:
         output: a file, or "-" for standard output.
         format: "csv", "json" or "jsonl"; by the output's suffix where None.
         model: name or folder of a model, the default one where None.
+        detector: name or folder of a detector, the default one where None; `NO_DETECTOR` reads by contours alone.
         device: "auto", "cpu", "gpu" or "gpu:N".
         pages: which pages of each sheet.
         dpi: at which PDF pages are rendered.
@@ -47,6 +51,7 @@ class Job:
     output: str
     format: str | None = None
     model: str | None = None
+    detector: str | None = None
     device: str = "auto"
     pages: sheets.PageRange = sheets.EVERY_PAGE
     dpi: float = sheets.DEFAULT_DPI
@@ -74,11 +79,18 @@ class Summary:
         return ", ".join([*parts, f"{self.failed} failed"] if self.failed else parts)
 
 
-def load_scanner(model: str | None, device: str, settings: Settings, *, max_error: float | None = None) -> Scanner:
-    """Load a model into a scanner.
+def load_scanner(
+    model: str | None,
+    device: str,
+    settings: Settings,
+    *,
+    detector: str | None = None,
+    max_error: float | None = None,
+) -> Scanner:
+    """Load the models into a scanner.
 
     Raises:
-        ModelError: it is missing or disagrees with its card.
+        ModelError: one is missing, disagrees with its card or is for another task.
         DeviceError: the device is not there.
         UsageError: `max_error` cannot be reached.
     """
@@ -87,8 +99,17 @@ def load_scanner(model: str | None, device: str, settings: Settings, *, max_erro
     if max_error is not None:
         settings = replace(settings, review_below=calibration.threshold_for(max_error))
         log.info("digits below a confidence of %.4f are marked for review", settings.review_below)
-    log.info("%s", classifier.description)
-    return Scanner(classifier, calibration=calibration, settings=settings)
+    finder = load_detector(detector, classifier.device)
+    found_by = f", detector {finder.card.name}" if finder else ""
+    log.info("%s%s", classifier.description, found_by)
+    return Scanner(classifier, detector=finder, calibration=calibration, settings=settings)
+
+
+def load_detector(name: str | None, device: str) -> Detector | None:
+    """Load a detector by name or folder, the default one where None; None for `NO_DETECTOR`."""
+    if name == NO_DETECTOR:
+        return None
+    return Detector(models.find(name or models.DEFAULT_DETECTOR), device=device)
 
 
 def run(job: Job) -> Summary:
@@ -104,7 +125,7 @@ def run(job: Job) -> Summary:
     form = write.format_of(job.output, job.format)
     found = sheets.find(job.inputs)
     with write.open_output(job.output) as output:
-        scanner = load_scanner(job.model, job.device, job.settings, max_error=job.max_error)
+        scanner = load_scanner(job.model, job.device, job.settings, detector=job.detector, max_error=job.max_error)
         summary = Summary()
         readings = _read(job, scanner, found, summary)
         ahead: list[SheetReading] = []
@@ -157,5 +178,15 @@ def _folder(path: Path) -> Path:
 
 def _generator(job: Job, settings: Settings) -> write.Generator:
     card = models.load_card(models.find(job.model))
+    finder = None
+    if job.detector != NO_DETECTOR:
+        finder = models.load_card(models.find(job.detector or models.DEFAULT_DETECTOR))
     described = {"dpi": job.dpi, "rotate": settings.rotate, "review_below": settings.review_below}
-    return write.Generator(__version__, card.name, card.content["files"][models.TFLITE_FILE], described)
+    return write.Generator(
+        __version__,
+        card.name,
+        card.content["files"][models.TFLITE_FILE],
+        described,
+        detector=finder.name if finder else None,
+        detector_sha256=finder.content["files"][models.TFLITE_FILE] if finder else "",
+    )

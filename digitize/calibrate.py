@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitize import confidence, models
+from digitize.batch import load_detector
 from digitize.classify import Classifier
 from digitize.confidence import Calibration
 from digitize.errors import DatasetError
@@ -102,7 +103,14 @@ class Outcome:
 
 
 def calibrate(
-    folder: Path, sources: Sources, *, count: int, seed: int = SEED, placed: bool = False, jobs: int = 1
+    folder: Path,
+    sources: Sources,
+    *,
+    count: int,
+    detector: str | None = None,
+    seed: int = SEED,
+    placed: bool = False,
+    jobs: int = 1,
 ) -> Outcome:
     """Calibrate a model on made sheets and write the curve into its card.
 
@@ -110,6 +118,7 @@ def calibrate(
         folder: of the model.
         sources: where digits, letters and fonts lie.
         count: how many sheets are made; the largest are passed over.
+        detector: that reads with it, as for `batch.load_detector`.
         seed: of the series of sheets.
         placed: as for `assess`.
         jobs: processes that make sheets.
@@ -122,7 +131,8 @@ def calibrate(
         DatasetError: there is no material to make sheets from, or too little was read on them.
     """
     settings = Settings(rotate="off")
-    scanner = Scanner(Classifier(folder, device="cpu", batch_size=settings.batch_size), settings=settings)
+    classifier = Classifier(folder, device="cpu", batch_size=settings.batch_size)
+    scanner = Scanner(classifier, detector=load_detector(detector, "cpu"), settings=settings)
     judged = judge(scanner, made_sheets(sources, count, seed=seed, jobs=jobs))
     outcome = assess(judged, placed=placed)
     store(folder, outcome, seed=seed)

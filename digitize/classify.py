@@ -1,37 +1,23 @@
-"""Stage: tiles to probabilities, in batches, on CPU or GPU.
+"""Stage: tiles to probabilities, in batches, on CPU or GPU; `engine.py` runs the model.
 
-On a CPU the model's tflite file runs in LiteRT, which loads in milliseconds; TensorFlow is not imported. On a GPU the
-Keras file runs through whatever backend Keras is set to. A model is refused where its card disagrees with it.
 Probabilities are the network's softmax with its temperature; any further calibration is the decoder's business.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
-import re
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from digitize import models
-from digitize.errors import DeviceError, ModelError, UsageError
+from digitize.engine import Engine
 from digitize.records import Probabilities, Tiles
 
 SIDE = 28  # pixels, of a tile
 BATCH_SIZE = 1024  # tiles at once, at most
-CPU_PIECE = 256  # tiles LiteRT takes at a time: the activations of more do not fit into a core's cache
-SMALLEST_SHAPE = 64  # tiles; a GPU's batches are padded to this times a power of two, so that few shapes are compiled
-
-_DEVICE = re.compile(r"auto|cpu|gpu(?::(\d+))?")
-
-Run = Callable[[Tiles], Probabilities]
+CPU_PIECE = 256  # tiles LiteRT takes at a time
 
 
 class Classifier:
@@ -51,47 +37,13 @@ class Classifier:
         batch_size: int = BATCH_SIZE,
         threads: int | None = None,
     ) -> None:
-        """Load a model.
-
-        Args:
-            folder: a model folder (see `models.find`).
-            device: "auto", "cpu", "gpu" or "gpu:N". "auto" takes a GPU where one is found and works, else the CPU.
-            batch_size: tiles classified at once, at most; memory depends on it.
-            threads: of the CPU; all it has where None.
-
-        Raises:
-            ModelError: the model is missing, damaged, or disagrees with its card.
-            DeviceError: the named device is not there.
-            UsageError: the device's name, the batch size or the threads make no sense.
-        """
-        named = _DEVICE.fullmatch(device)
-        if named is None:
-            raise UsageError(f"the device {device!r} is none of auto, cpu, gpu, gpu:N")
-        if batch_size < 1 or (threads is not None and threads < 1):
-            raise UsageError(f"batch size and threads must be at least 1, not {batch_size} and {threads}")
-        self.card = models.load_card(folder)
-        self._batch_size = batch_size
-        self._lock = threading.Lock()
-        self._run: Run
-        self.device = "cpu"
-        threads = threads or usable_cores()
-        why = ""
-        if device == "auto" and gpu_seen():
-            try:
-                self._run, backend = _load_keras(folder, self.card, 0)
-                self.device = "gpu:0"
-            except DeviceError as error:
-                why = f" ({error})"
-        elif device.startswith("gpu"):
-            number = int(named[1] or 0)
-            self._run, backend = _load_keras(folder, self.card, number)
-            self.device = f"gpu:{number}"
-        if self.device == "cpu":
-            self._run = _load_litert(folder, self.card, threads)
-            where = f"CPU, LiteRT, {threads} thread{'s' if threads > 1 else ''}{why}"
-        else:
-            where = f"{self.device.upper()}, Keras on {backend}"
-        self.description = f"model {self.card.name} on {where}"
+        """Load a model; arguments and errors are those of `engine.Engine`, `batch_size` counts tiles."""
+        self._engine = Engine(
+            folder, task="classify", device=device, threads=threads, batch_size=batch_size, piece_size=CPU_PIECE
+        )
+        self.card = self._engine.card
+        self.device = self._engine.device
+        self.description = f"model {self.card.name} on {self._engine.where}"
 
     @property
     def classes(self) -> int:
@@ -112,160 +64,7 @@ class Classifier:
         """
         if tiles.ndim != 4 or tiles.shape[1:] != (SIDE, SIDE, 2) or tiles.dtype != np.uint8:
             raise ValueError(f"tiles are {tiles.dtype} {tiles.shape}, expected uint8 (N, {SIDE}, {SIDE}, 2)")
-        seen = tiles[..., : self.card.views]
-        answers = np.empty((len(tiles), self.classes), np.float32)
-        with self._lock:
-            for start in range(0, len(tiles), self._batch_size):
-                batch = slice(start, start + self._batch_size)
-                answers[batch] = self._run(seen[batch])
-        return answers
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
-
-
-def gpu_seen() -> bool:
-    """Whether this machine has a GPU that might be used, found without importing anything heavy.
-
-    An empty CUDA_VISIBLE_DEVICES, or -1, hides NVIDIA's, as it does for every CUDA program.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in ("", "-1"):
-        return False
-    return any(Path(node).exists() for node in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
-
-
-def _load_litert(folder: Path, card: models.Card, threads: int) -> Run:
-    path = folder / models.TFLITE_FILE
-    with native_stderr_kept():
-        from ai_edge_litert.interpreter import Interpreter
-
-        try:
-            interpreter = Interpreter(model_path=str(path), num_threads=threads)
-            interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise ModelError(f"{path} cannot be loaded ({error}): train the model again or restore it") from error
-    [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
-    _check_shapes(path, card, tuple(taken["shape"][1:]), tuple(given["shape"][1:]))
-    dtype = taken["dtype"]
-    length = -1
-
-    def run(tiles: Tiles) -> Probabilities:
-        nonlocal length
-        answers = np.empty((len(tiles), len(card.classes)), np.float32)
-        for start in range(0, len(tiles), CPU_PIECE):
-            piece = tiles[start : start + CPU_PIECE]
-            if len(piece) != length:
-                interpreter.resize_tensor_input(taken["index"], piece.shape)
-                interpreter.allocate_tensors()
-                length = len(piece)
-            interpreter.set_tensor(taken["index"], piece.astype(dtype))
-            interpreter.invoke()
-            answers[start : start + CPU_PIECE] = interpreter.get_tensor(given["index"])
-        return answers
-
-    return run
-
-
-def _load_keras(folder: Path, card: models.Card, number: int) -> tuple[Run, str]:
-    path = folder / models.KERAS_FILE
-    _quiet_environment()
-    with native_stderr_kept():
-        import keras
-
-        backend = keras.backend.backend()
-        names = _gpus(backend)
-        if number >= len(names):
-            there = f"there are {len(names)}" if names else "there is none"
-            raise DeviceError(f"no GPU {number} is seen by Keras on {backend} ({there}): use --device cpu or auto")
-        try:
-            with keras.device(names[number]):
-                model = keras.models.load_model(path, compile=False)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"{path} cannot be loaded ({reason}): train the model again or restore it") from error
-    _check_shapes(path, card, tuple(model.input.shape[1:]), tuple(model.output.shape[1:]))
-
-    def run(tiles: Tiles) -> Probabilities:
-        padded = np.zeros((_padded_length(len(tiles)), *tiles.shape[1:]), np.uint8)
-        padded[: len(tiles)] = tiles
-        with keras.device(names[number]):
-            answers = model.predict_on_batch(padded)
-        return np.asarray(answers, np.float32)[: len(tiles)]
-
-    return run, backend
-
-
-def _gpus(backend: str) -> list[str]:
-    """Names that `keras.device` knows for the GPUs that the backend sees; TensorFlow is told not to take all memory."""
-    if backend == "tensorflow":
-        import tensorflow
-
-        found = tensorflow.config.list_physical_devices("GPU")
-        for one in found:
-            # Refused once the GPU is in use, by whoever imported TensorFlow before; its memory is theirs to manage.
-            with contextlib.suppress(RuntimeError):
-                tensorflow.config.experimental.set_memory_growth(one, True)
-        return [f"gpu:{number}" for number in range(len(found))]
-    if backend == "jax":
-        jax = importlib.import_module("jax")
-        return [f"gpu:{number}" for number, one in enumerate(jax.devices()) if one.platform != "cpu"]
-    torch = importlib.import_module("torch")
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-
-
-def _padded_length(count: int) -> int:
-    length = SMALLEST_SHAPE
-    while length < count:
-        length *= 2
-    return length
-
-
-def _check_shapes(path: Path, card: models.Card, taken: tuple[int, ...], given: tuple[int, ...]) -> None:
-    expected = (SIDE, SIDE, card.views), (len(card.classes),)
-    found = tuple(int(length) for length in taken), tuple(int(length) for length in given)
-    if found != expected:
-        raise ModelError(f"{path} maps {found[0]} to {found[1]}, its card says {expected[0]} to {expected[1]}")
-
-
-def _quiet_environment() -> None:
-    """Ask TensorFlow and JAX for silence and restraint, before they are imported; what the user has set stays."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-
-
-@contextlib.contextmanager
-def native_stderr_kept() -> Iterator[None]:
-    """Hold back what C++ writes to stderr, and pass it on only if the work fails.
-
-    LiteRT and TensorFlow greet the user from C++, where Python's logging cannot reach. File descriptor 2 is pointed at
-    a temporary file meanwhile.
-    """
-    try:
-        saved = os.dup(2)
-    except OSError:  # no stderr at all, as in a service: nothing to hold back
-        yield
-        return
-    with tempfile.TemporaryFile() as kept:
-        sys.stderr.flush()
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except (DeviceError, ModelError):
-            raise
-        except BaseException:
-            kept.seek(0)
-            os.write(saved, kept.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+        return self._engine.run(tiles[..., : self.card.views])
 
 
 def load(name_or_path: str | os.PathLike[str] | None = None, **options: Any) -> Classifier:

@@ -34,6 +34,7 @@ MAX_WORKING_PIXELS = 12_000_000  # bounds the memory of an enlarged page
 PAPER_ELEMENT = 5.0  # stroke widths: wider than any stroke, so that a closing sees under it
 WINDOW = 16.0  # stroke widths: about two digits, the reach of the local threshold
 CLEAR = 5.0  # standard deviations of bare paper that edges have to lie above it, else the page is smoothed more
+FIRST_BLUR = 1.5  # pixels: small writing beside large must survive it
 MOST_BLUR = 2.5  # pixels: grain is a matter of the sensor's pixels, not of the writing's scale
 NOISE_GATE = 4.0  # standard deviations of the bare paper that ink has to stand out by
 ACROSS = 2.5  # digit heights: a horizontal line this long is no 7's bar and no dash
@@ -43,6 +44,7 @@ THICKEST = 3.0  # stroke widths: thicker than this is a bar, not a line
 SLENDER = 8.0  # a line is at least this many times as long as thick
 THICKNESS_WINDOW = 8.0  # stroke widths to each side over which a line's thickness is taken as steady
 FRAME_SIDE = 0.75  # share of a box's side that is ink where the side is a frame's
+FRAME_STROKES = 12.0  # stroke widths: opposite sides further apart than this are no thick digit's
 MOST_FRAMES = 200  # boxes looked at, largest first, for holding others
 STRAIGHTNESS = 0.3  # stroke widths that a line may stray from its fit
 STRAIGHT = 0.8  # share of a line's columns that lie on its fit
@@ -51,6 +53,7 @@ LEVEL_CELLS = 8  # cells across the local threshold's window
 GUESS_BLURS = (0.0, 1.0, 2.0)  # pixels of a page of 1,000: the one that parts ink from paper best is taken
 POLARITY_SIDE = 800  # pixels: a page is looked at in this size to tell dark ink from light
 MOST_FLOOR = 0.8  # share of the page's own level that the gate against noise may rise to
+INK_SHADE = 100  # of 255: leaves room above it to tell a dark stroke from a faint one
 FAINTEST = 0.035  # share of the paper's brightness below which a mark cannot be told from paper
 
 
@@ -90,6 +93,7 @@ class Ink:
     Attributes:
         pen: bool (h, w), True where the pen was; rules are taken out.
         rules: bool (h, w), True where a rule or frame was taken out.
+        shade: uint8 (h, w), how dark each pixel is for its place: 0 paper, `INK_SHADE` the level from which it is ink.
         scale: working pixels a page pixel; (h, w) is about (H, W) times it.
         stroke: typical width of a pen stroke in working pixels.
         height: typical height of the writing in working pixels.
@@ -97,6 +101,7 @@ class Ink:
 
     pen: Mask
     rules: Mask
+    shade: Gray
     scale: float
     stroke: float
     height: float
@@ -128,10 +133,11 @@ def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
         stroke = stroke_width(mask)
     stroke = max(stroke, 1.0)
     mask = _drop_faint(mask, contrast, level)
+    shade = _as_gray(cv2.divide(contrast, level, scale=INK_SHADE))
     if not remove_rules:
-        return Ink(mask, np.zeros_like(mask), scale, stroke, digit_height(mask, stroke=stroke))
+        return Ink(mask, np.zeros_like(mask), shade, scale, stroke, digit_height(mask, stroke=stroke))
     rules, height = find_rules(mask, stroke=stroke)
-    return Ink(mask & ~rules, rules, scale, stroke, height)
+    return Ink(mask & ~rules, rules, shade, scale, stroke, height)
 
 
 def darken(gray: Gray) -> Gray:
@@ -164,7 +170,7 @@ def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray]:
     """
     contrast = 255 - _as_gray(cv2.divide(dark, _paper(dark, stroke), scale=255))
     few = slice(None, None, max(1, len(contrast) // 500))
-    blur = max(0.3, 0.2 * stroke)
+    blur = min(max(0.3, 0.2 * stroke), FIRST_BLUR)
     while True:
         smooth = _as_gray(cv2.GaussianBlur(contrast, (0, 0), blur))
         low, middle = (float(v) for v in np.percentile(smooth[few], (10, 40)))
@@ -313,13 +319,18 @@ def digit_height(mask: Mask, *, stroke: float) -> float:
 
 
 def _is_framed(labels: NDArray[np.int32], k: int, place: NDArray[np.int32], stroke: float) -> bool:
-    """Whether component `k` fills two sides of its box with straight ink: a frame with digits hanging on to it."""
+    """Whether component `k` fills two sides of its box with straight ink: a frame with digits hanging on to it.
+
+    Two sides that lie opposite may be a thick 2's or 8's, unless they lie too far apart for the pen.
+    """
     left, top, width, height = (int(v) for v in place[:4])
     part = labels[top : top + height, left : left + width] == k
     band = max(1, round(stroke))
     across = [part[:band].any(axis=0).mean(), part[-band:].any(axis=0).mean()]
     down = [part[:, :band].any(axis=1).mean(), part[:, -band:].any(axis=1).mean()]
-    return bool(sum(share >= FRAME_SIDE for share in across + down) >= 2)
+    meet = max(across) >= FRAME_SIDE and max(down) >= FRAME_SIDE
+    filled = sum(share >= FRAME_SIDE for share in across + down)
+    return bool(filled >= 2 and (meet or min(width, height) > FRAME_STROKES * stroke))
 
 
 def _enclosing(stats: NDArray[np.int32], plausible: NDArray[np.bool_]) -> NDArray[np.bool_]:

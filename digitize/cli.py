@@ -11,7 +11,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -48,6 +48,10 @@ class Rotate(StrEnum):
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show where a bug happened.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, gpu, or gpu:N.", metavar="DEVICE")]
+Detector = Annotated[
+    str | None,
+    typer.Option(help="Name or folder of a detector; none reads by contours alone.", show_default=False),
+]
 Mnist = Annotated[Path | None, typer.Option("--mnist", help="Folder with MNIST's IDX files.", show_default=False)]
 Hands = Annotated[
     Path | None, typer.Option("--hands", help="Folder with pen strokes (UNIPEN, pendigits).", show_default=False)
@@ -81,6 +85,7 @@ def scan(
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Tiles classified at once; bounds memory.")] = 1024,
     model: Annotated[str | None, typer.Option(help="Name or folder of a model.", show_default=False)] = None,
+    detector: Detector = None,
     pages: Annotated[str | None, typer.Option(help="Such as 1-3,7 or 5-.", show_default=False)] = None,
     dpi: Annotated[float, typer.Option(help="At which PDF pages are rendered.")] = 300,
     rotate: Annotated[Rotate, typer.Option(help="Turn pages that read better turned.")] = Rotate.auto,
@@ -106,6 +111,7 @@ def scan(
         output=output,
         format=format.value if format else None,
         model=model,
+        detector=detector,
         device=device,
         pages=sheets.parse_pages(pages) if pages else sheets.EVERY_PAGE,
         dpi=dpi,
@@ -127,8 +133,13 @@ def scan(
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
     data: Annotated[Path | None, typer.Option(help="Folder with MNIST's IDX files.", show_default=False)] = None,
-    network: Annotated[str, typer.Option(help="duet or article.")] = "duet",
+    network: Annotated[str, typer.Option(help="duet, article, or the detector scout.")] = "duet",
     tiles: Annotated[list[Path] | None, typer.Option(help="Lessons (digitize sheets lessons); repeatable.")] = None,
+    drills: Annotated[list[Path] | None, typer.Option(help="For scout: digitize sheets drills; repeatable.")] = None,
+    held: Annotated[
+        Path | None, typer.Option(help="For scout: drills of validation writers.", show_default=False)
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="For scout: how many batches of 16 blocks.")] = 18_000,
     epochs: Annotated[int, typer.Option(min=1, help="How many; the best one is kept.")] = 16,
     batch_size: Annotated[int, typer.Option(min=1, help="Tiles in one training step.")] = 256,
     learning_rate: Annotated[float, typer.Option(help="Of Adam, at its highest; it falls to nothing.")] = 2e-3,
@@ -146,6 +157,9 @@ def train(
 ) -> None:
     """Train a network on MNIST, and on lessons where given, and write its model folder."""
     _listen(quiet, verbose)
+    if network == "scout":
+        _train_detector(output, drills or [], held, steps=steps, seed=seed, start=start, name=name)
+        return
     from digitize import train as training
 
     options = training.Options(
@@ -166,6 +180,20 @@ def train(
     for progress in training.epochs(course):
         log.info("%s", training.describe(progress))
     log.info("wrote %s", training.finish(course))
+
+
+def _train_detector(
+    output: Path, drills: list[Path], held: Path | None, *, steps: int, seed: int, start: Path | None, name: str
+) -> None:
+    from digitize import train_detector
+
+    if held is None:
+        raise errors.UsageError("--network scout needs --drills and --held: make them with digitize sheets drills")
+    options = train_detector.Options(output, tuple(drills), held, name=name, steps=steps, seed=seed, start=start)
+    course = train_detector.prepare(options)
+    for progress in train_detector.steps(course):
+        log.info("%s", progress)
+    log.info("wrote %s", train_detector.finish(course))
 
 
 @app.command()
@@ -190,6 +218,7 @@ def evaluate(
 @app.command()
 def calibrate(
     model: Annotated[str, typer.Argument(help="Name or folder of a model; its card gets the curve.")],
+    detector: Detector = None,
     count: Annotated[int, typer.Option("--count", "-n", min=2, help="How many sheets are made.")] = 1000,
     mnist: Mnist = None,
     hands: Hands = None,
@@ -205,7 +234,9 @@ def calibrate(
     from digitize import make, models
 
     sources = make.Sources(mnist=mnist, hands=hands, fonts=tuple(fonts or ()))
-    outcome = calibration.calibrate(models.find(model), sources, count=count, seed=seed, placed=placed, jobs=jobs)
+    outcome = calibration.calibrate(
+        models.find(model), sources, detector=detector, count=count, seed=seed, placed=placed, jobs=jobs
+    )
     typer.echo(f"{outcome}")
 
 
@@ -216,10 +247,10 @@ def list_models() -> None:
 
     for folder in models.list_models():
         card = models.load_card(folder)
-        mark = "*" if card.name == models.DEFAULT_MODEL else " "
-        accuracy = card.content["accuracy"]
-        figures = ", ".join(f"{key} {value}" for key, value in accuracy.items() if isinstance(value, int | float))
-        typer.echo(f"{mark} {card.name}: {len(card.classes)} classes, {figures}")
+        mark = "*" if card.name in (models.DEFAULT_MODEL, models.DEFAULT_DETECTOR) else " "
+        accuracy = card.content.get("accuracy", {})
+        figures = [f"{key} {value:.4f}" for key, value in accuracy.items() if isinstance(value, int | float)]
+        typer.echo(", ".join([f"{mark} {card.name}: {len(card.classes)} classes", f"to {card.task}", *figures]))
 
 
 @app.command()
@@ -282,10 +313,32 @@ def make_lessons(
     typer.echo(f"{kept} tiles in {file}")
 
 
+@sheets_app.command("drills")
+def make_drills(
+    file: Annotated[Path, typer.Argument(help="The .npz to write.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many sheets are made.")] = 1000,
+    validation: Annotated[bool, typer.Option("--validation", help="From the writers kept for validation.")] = False,
+    mnist: Mnist = None,
+    hands: Hands = None,
+    fonts: Fonts = None,
+    seed: Seed = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that make sheets.")] = 1,
+) -> None:
+    """Make sheets and keep them as the detector sees pages, for `train --network scout`."""
+    from digitize import make
+    from digitize.drills import write_drills
+
+    sources = make.Sources(mnist=mnist, hands=hands, fonts=tuple(fonts or ()))
+    split: Literal["train", "validation"] = "validation" if validation else "train"
+    digits = write_drills(file, count, sources=sources, seed=seed, split=split, jobs=jobs)
+    typer.echo(f"{digits} digits in {file}")
+
+
 @sheets_app.command("losses")
 def show_losses(
     folder: Annotated[Path, typer.Argument(help="Holds images/ and truth.json.")],
     model: Annotated[str | None, typer.Option(help="Name or folder of a model.", show_default=False)] = None,
+    detector: Detector = None,
     device: Device = "auto",
     rotate: Annotated[Rotate, typer.Option(help="As for scan.")] = Rotate.auto,
     worst: Annotated[int, typer.Option(min=0, help="Show so many of the sheets that lost most as well.")] = 0,
@@ -294,7 +347,7 @@ def show_losses(
     from digitize import batch, losses
     from digitize.scan import Settings
 
-    scanner = batch.load_scanner(model, device, Settings(rotate=rotate.value))
+    scanner = batch.load_scanner(model, device, Settings(rotate=rotate.value), detector=detector)
     typer.echo(losses.render(losses.losses(folder, scanner), worst=worst))
 
 

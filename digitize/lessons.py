@@ -7,6 +7,9 @@ of made sheets, with the sheet's instance map to say which digit's ink each of t
 - a digit, where it holds nearly all of one digit's ink and little else;
 - no digit, where it clearly does not;
 - nothing is taught by what lies between.
+
+With a detector, ink comes by its places instead: so every true digit's box, a little off as a detector's are, gives
+one more tile, with the ink that `segment.claim_ink` leaves it.
 """
 
 from __future__ import annotations
@@ -25,9 +28,9 @@ from digitize.classify import Classifier
 from digitize.hands import Split
 from digitize.make import MadePage, Sources, scene_at
 from digitize.normalise import make_tiles
-from digitize.records import NO_DIGIT, Page, Probabilities, Tiles
-from digitize.scan import Classify, Draft, Settings, draft_page, slice_runs
-from digitize.segment import Candidate
+from digitize.records import NO_DIGIT, Box, Page, Probabilities, Tiles
+from digitize.scan import Classify, Draft, Settings, draft_page, slice_runs, widened
+from digitize.segment import Candidate, claim_ink
 
 WHOLE = 0.88  # share of a digit's ink that a candidate holds to be that digit
 BROKEN = 0.78  # share below which it is a fragment
@@ -36,9 +39,11 @@ MIXED = 0.68  # share below which it is more than that digit
 VISIBLE = 0.5  # share of a digit's ink that has to have survived cleaning for it to be taught
 REACH = 0.7  # stroke widths around a digit's ink that count as its own: bleeding, and enlarged edges
 LEAST_NONE, LEAST_NONE_ALONE = 16, 90  # no-digits kept of a sheet, and of one that has no digits at all
-NONE_PER_DIGIT = 2.5
+NONE_PER_DIGIT = 1.2
 JUDGED = 3  # times as many no-digits are shown to an earlier model as are kept
 LARGEST_SHEET = 700_000  # pixels of the sheets that `write_lessons` learns from
+OFF = 0.05  # of a box's sides, standard deviation of how far a detector's edges lie from the true ones
+LEAST_CLAIMED = 0.6  # of a digit's ink that its place has to hold to be taught
 UNSURE = 255  # label of candidates that teach nothing
 
 
@@ -88,8 +93,12 @@ def teach(
             label, k = _label(candidate, owner, visible, taught)
             said.append(values[k] if label == 0 else label)
             offered[k] |= label == 0
-    labels = np.array(said, np.uint8)
     candidates = [candidate for run in draft.runs for candidate in run.candidates]
+    if chance is not None:
+        for k, place in _places(made, draft, (owner, visible), chance):
+            candidates.append(place)
+            said.append(values[k] if taught[k] else UNSURE)
+    labels = np.array(said, np.uint8)
     many = 1 if judge is None else JUDGED
     kept = np.arange(len(labels)) if chance is None else sample(labels, chance, many=many)
     tiles = make_tiles([(candidates[k].box, candidates[k].mask) for k in kept], draft.surroundings)
@@ -168,6 +177,28 @@ def _label(
     if share < BROKEN or purity < MIXED:
         return NO_DIGIT, 0
     return UNSURE, 0
+
+
+def _places(
+    made: MadePage, draft: Draft, owned: tuple[NDArray[np.uint16], NDArray[np.int64]], chance: np.random.Generator
+) -> list[tuple[int, Candidate]]:
+    """Each true digit, counted from 1, with the ink that it would be left with as a detector's place."""
+    owner, visible = owned
+    height, width = draft.ink.pen.shape
+    boxes = []
+    for digit in made.digits:
+        edges = np.array([digit.box.left, digit.box.top, digit.box.right, digit.box.bottom]) * draft.ink.scale
+        size = np.array([edges[2] - edges[0], edges[3] - edges[1]] * 2)
+        off = np.round(edges + chance.normal(0, OFF, 4) * size).astype(int)
+        left, top = min(max(0, off[0]), width - 1), min(max(0, off[1]), height - 1)
+        right, bottom = min(max(left + 1, off[2]), width), min(max(top + 1, off[3]), height)
+        boxes.append(widened(Box(left, top, right - left, bottom - top), (height, width)))
+    found = []
+    for k, (box, mask) in enumerate(zip(boxes, claim_ink(draft.ink.pen, boxes), strict=True), 1):
+        own = owner[box.top : box.bottom, box.left : box.right][mask] == k
+        if own.any() and own.mean() >= PURE and own.sum() >= LEAST_CLAIMED * visible[k]:
+            found.append((k, Candidate(0, box, mask)))
+    return found
 
 
 def write_lessons(

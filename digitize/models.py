@@ -12,19 +12,23 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from digitize.datasets import file_hash
 from digitize.errors import ModelError
-from digitize.records import TILE_RULES
+from digitize.records import PAGE_RULES, TILE_RULES
 
 SCHEMA = "digitize-model/1"
 DEFAULT_MODEL = "duet"
+DEFAULT_DETECTOR = "scout"
 KERAS_FILE = "model.keras"
 TFLITE_FILE = "model.tflite"
 CARD_FILE = "card.json"
 DIGIT_CLASSES = tuple(str(digit) for digit in range(10))
 NONE_CLASS = "none"
+TILE_SIDE = 28  # pixels
+
+Task = Literal["classify", "detect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +37,22 @@ class Card:
 
     Attributes:
         name: the folder's name.
+        task: "classify" for a model that names tiles, "detect" for one that finds digits on a page.
         network: key of `network.NETWORKS`.
         views: 1 where it sees the digit alone, 2 where it sees the surroundings too.
         classes: "0" to "9", and "none" where the network can say that this is no digit.
+        takes, gives: shape of one item that goes in, and of its answer.
         temperature: what the logits were divided by; it is part of the model files already.
         content: the whole card as it was read.
     """
 
     name: str
+    task: Task
     network: str
     views: int
     classes: tuple[str, ...]
+    takes: tuple[int, ...]
+    gives: tuple[int, ...]
     temperature: float
     content: Mapping[str, Any] = field(repr=False)
 
@@ -140,7 +149,8 @@ def write_card(folder: Path, content: Mapping[str, Any]) -> Path:
         if not (folder / name).is_file():
             raise ModelError(f"{folder / name} is missing: a model folder holds {KERAS_FILE} and {TFLITE_FILE}")
         files[name] = file_hash(folder / name)
-    card = {"schema": SCHEMA, "tile_rules": TILE_RULES, **content, "files": files}
+    rules = PAGE_RULES if content.get("task") == "detect" else TILE_RULES
+    card = {"schema": SCHEMA, "tile_rules": rules, **content, "files": files}
     path = folder / CARD_FILE
     _parse_card(path, card)
     partial = path.with_suffix(".partial")
@@ -156,11 +166,13 @@ def _parse_card(path: Path, content: Any) -> Card:
     missing = [key for key in ("name", "network", "views", "classes", "files", "calibration") if key not in content]
     if missing:
         raise ModelError(f"{path} lacks {', '.join(missing)}: train the model again or restore its card")
-    if content.get("tile_rules") != TILE_RULES:
+    task = content.get("task", "classify")
+    if task not in ("classify", "detect"):
+        raise ModelError(f"{path} has task {task!r}, expected 'classify' or 'detect'")
+    made = PAGE_RULES if task == "detect" else TILE_RULES
+    if content.get("tile_rules") != made:
         rules = content.get("tile_rules")
-        raise ModelError(
-            f"{path} wants tiles by the rules {rules!r}, this version makes {TILE_RULES!r}: train it again"
-        )
+        raise ModelError(f"{path} wants tiles by the rules {rules!r}, this version makes {made!r}: train it again")
     if content["views"] not in (1, 2):
         raise ModelError(f"{path} has views {content['views']!r}, expected 1 or 2")
     if not isinstance(content["classes"], list):
@@ -175,11 +187,21 @@ def _parse_card(path: Path, content: Any) -> Card:
     temperature = calibration.get("temperature") if isinstance(calibration, dict) else None
     if not isinstance(temperature, int | float) or not temperature > 0:
         raise ModelError(f"{path} has no calibration temperature above 0, but {temperature!r}")
+    takes: tuple[int, ...] = (TILE_SIDE, TILE_SIDE, content["views"])
+    gives: tuple[int, ...] = (len(classes),)
+    if task == "detect":
+        try:
+            takes, gives = (tuple(int(length) for length in content[key]) for key in ("takes", "gives"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path} does not give the shapes that the network takes and gives ({error})") from error
     return Card(
         name=str(content["name"]),
+        task=task,
         network=str(content["network"]),
         views=int(content["views"]),
         classes=classes,
+        takes=takes,
+        gives=gives,
         temperature=float(temperature),
         content=content,
     )

@@ -21,6 +21,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from digitize import detect
+
 TILE_SIDE = 28  # pixels
 INK = 255  # the value of full ink in a tile
 
@@ -44,6 +46,27 @@ def build(name: str, *, classes: int | None = None) -> Any:
         raise KeyError(f"no network is called {name!r}; there are {', '.join(NETWORKS)}")
     make, default_classes = NETWORKS[name]
     return make(classes or default_classes)
+
+
+def scout() -> Any:
+    """Build the detector with fresh weights.
+
+    Returns:
+        A `keras.Model`, shade (N, `detect.BLOCK_ROWS`, `detect.BLOCK_COLUMNS`, 1) in 0..255 to float32
+        (N, rows / 4, columns / 2, `detect.CHANNELS`): logit of a digit's middle, logits of the ten digits, distances.
+    """
+    shade = layers.Input((detect.BLOCK_ROWS, detect.BLOCK_COLUMNS, 1), name="shade")
+    x = layers.Rescaling(1 / INK)(shade)
+    x = _convolve(x, 16, side=5, stride=2)
+    fine = _convolve(x, 32, stride=(2, 1))  # cells of 4 x 2 pixels
+    middle = _convolve(_convolve(fine, 48, stride=(1, 2)), 48)  # 4 x 4
+    coarse = _convolve(_convolve(middle, 96, stride=2), 96)  # 8 x 8
+    x = _convolve(_convolve(coarse, 128, stride=2), 128)  # 16 x 16: sees a line's neighbours
+    for beside, filters, given, factor in ((coarse, 96, 96, 2), (middle, 48, 48, 2), (fine, 32, 48, (1, 2))):
+        x = layers.UpSampling2D(factor)(_convolve(x, filters, side=1))
+        x = _convolve(layers.Add()([x, beside]), given)
+    places = layers.Conv2D(detect.CHANNELS, 1, dtype="float32", name="places")(x)
+    return keras.Model(shade, places, name="scout")
 
 
 def with_softmax(model: Any, temperature: float = 1.0) -> Any:
@@ -124,7 +147,7 @@ def _duet(classes: int) -> Any:
     return keras.Model(tiles, layers.Dense(classes, name="logits")(x), name="duet")
 
 
-def _convolve(x: Any, filters: int, *, side: int = 3, stride: int = 1, padding: str = "same") -> Any:
+def _convolve(x: Any, filters: int, *, side: int = 3, stride: int | tuple[int, int] = 1, padding: str = "same") -> Any:
     x = layers.Conv2D(filters, side, strides=stride, padding=padding, use_bias=False)(x)
     x = layers.BatchNormalization(momentum=0.95)(x)
     return layers.ReLU()(x)

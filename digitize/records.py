@@ -23,6 +23,8 @@ Status = Literal["ok", "review"]
 # How `normalise.py` makes tiles: 20x20 fit, centre of mass in 28x28. A model's card names the rules that it was trained
 # under, and a model of other rules is refused; a change to the tiles needs a new name here.
 TILE_RULES = "mnist-20-28/1"
+# How `clean.py` and `detect.py` bring pages before a detector: shade as ink darkens it, digits about 20 pixels tall.
+PAGE_RULES = "shade-20/1"
 NO_DIGIT = 10  # the class after the ten digits: a fragment, several digits, a letter, a line, dirt
 
 
@@ -74,6 +76,21 @@ class Page:
     number: int
     gray: Gray = field(repr=False)
     dpi: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One digit as the network sees it.
+
+    Attributes:
+        box: in working pixels of the page.
+        seen: probability that a digit's middle lies here.
+        digits: float64 (10,), which digit it is; sums to 1.
+    """
+
+    box: Box
+    seen: float
+    digits: NDArray[np.float64] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

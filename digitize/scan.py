@@ -1,20 +1,23 @@
 """The row of calls: sheets in, readings out. The only place that knows the order of the stages.
 
-Pages are cleaned and segmented one at a time; their candidates are classified together, `batch_size` tiles or more at
-once, so that many small sheets fill one batch. A page is classified in two rounds: glyphs and merges as they stand,
-then the slices of those glyphs that the first round could not settle.
+Pages are cleaned and segmented one at a time; what is to be asked of a network is asked for many pages together,
+`batch_size` tiles or more at once, so that many small sheets fill one batch.
+
+With a detector, it says where digits are, contours say which ink is theirs, and the classifier, which knows MNIST's
+form of it, is the second voice on which digit it is. Without one, candidates cut and merged from contours take the
+detector's part: glyphs and merges as they stand, then the slices of those glyphs that the first round could not settle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from digitize import clean, decode, layout, normalise, segment, sheets
+from digitize import clean, decode, detect, layout, normalise, segment, sheets
 from digitize.confidence import Calibration
 from digitize.errors import SheetError
 from digitize.records import (
@@ -25,6 +28,7 @@ from digitize.records import (
     Number,
     Page,
     PageReading,
+    Place,
     Probabilities,
     SheetReading,
     Tiles,
@@ -41,6 +45,13 @@ WIDE = 1.15  # width over height from which a glyph is sliced however sure the f
 MOST_DRAFTS = 32  # pages held at once, however few digits they have
 TURN_GLYPHS = 200  # glyphs looked at to find out which way up a page is
 TURN_GAIN = 1.25  # times as much that has to be readable after a turn
+UPRIGHT = 0.8  # certain digits a telling glyph from which a page is taken to be upright
+PLACE_MARGIN = 0.08  # of a place's height by which its ink may reach over its box
+BLOCK_TILES = 40  # tiles that a block counts for in a batch; it is as many times as large
+LARGER_SHARE, SMALLER_SHARE = 0.1, 0.3  # of all pieces' heights that has to be of another size to be looked at
+ZOOM_STEP = 2.0  # between one size that a page is looked at in and the next
+MOST_ZOOM = 2.0  # of a working pixel: more adds nothing to see
+MOST_STEPS = 3  # sizes beyond the first, each way
 
 
 class Classify(Protocol):
@@ -86,6 +97,8 @@ class Draft:
         runs: with the candidates known so far.
         tiles: for each run, those of its candidates.
         beliefs: for each run, what the classifier says of them; empty before it was asked.
+        blocks: what a detector is to look at.
+        places: what it found.
     """
 
     page: Page
@@ -95,6 +108,8 @@ class Draft:
     runs: list[segment.Run] = field(repr=False)
     tiles: list[Tiles] = field(default_factory=list, repr=False)
     beliefs: list[Probabilities] = field(default_factory=list, repr=False)
+    blocks: list[detect.Block] = field(default_factory=list, repr=False)
+    places: list[Place] = field(default_factory=list, repr=False)
 
 
 @dataclass(slots=True)
@@ -117,6 +132,20 @@ def draft_page(page: Page, settings: Settings, *, turned: int = 0, cut: bool = T
     if cut:
         draft.tiles = _cut(draft, [run.candidates for run in runs])
     return draft
+
+
+def block_draft(draft: Draft) -> None:
+    """Cut a draft's blocks, in the size of its writing and, where much of it has another size, in that too."""
+    tall = segment.piece_heights(draft.ink.pen) / draft.ink.height
+    zoom = detect.UNIT / draft.ink.height
+    zooms = [zoom]
+    for step in range(1, MOST_STEPS + 1):
+        factor = ZOOM_STEP**step
+        for other, nearest, share in ((1 / factor, factor, LARGER_SHARE), (factor, 1 / factor, SMALLER_SHARE)):
+            near = np.abs(np.log(np.maximum(tall, 1e-3) / nearest)) <= np.log(ZOOM_STEP) / 2
+            if tall[near].sum() >= share * tall.sum() > 0 and zoom * other <= MOST_ZOOM:
+                zooms.append(zoom * other)
+    draft.blocks = [block for zoom in zooms for block in detect.cut_blocks(draft.ink.shade, zoom)]
 
 
 def split_draft(draft: Draft, which: list[set[int]]) -> list[Tiles]:
@@ -158,16 +187,23 @@ class Scanner:
     """A classifier and the settings it is used with: pages in, readings out."""
 
     def __init__(
-        self, classifier: Classify, *, calibration: Calibration | None = None, settings: Settings | None = None
+        self,
+        classifier: Classify,
+        *,
+        detector: detect.Detect | None = None,
+        calibration: Calibration | None = None,
+        settings: Settings | None = None,
     ):
-        """Keep a loaded classifier.
+        """Keep loaded models.
 
         Args:
             classifier: anything that gives probabilities for tiles.
+            detector: anything that finds digits in blocks; None reads by contours alone.
             calibration: of the decoder's belief; as it is where None.
             settings: what shapes a reading.
         """
         self._classifier = classifier
+        self._detector = detector
         self._calibration = calibration or Calibration.plain()
         self.settings = settings or Settings()
 
@@ -197,9 +233,9 @@ class Scanner:
             try:
                 owner.digest = sheets.sha256(sheet.origin)
                 for page in sheets.load(sheet.origin, source=sheet.source, pages=pages, dpi=dpi):
-                    drafts.append(draft_page(page, self.settings))
+                    drafts.append(self._draft(page))
                     owners.append(owner)
-                    gathered += sum(len(tiles) for tiles in drafts[-1].tiles)
+                    gathered += sum(len(tiles) for tiles in drafts[-1].tiles) + BLOCK_TILES * len(drafts[-1].blocks)
                     if gathered >= self.settings.batch_size or len(drafts) >= MOST_DRAFTS:
                         self._read_into(owners, drafts, on_page)
                         owners, drafts, gathered = [], [], 0
@@ -212,19 +248,22 @@ class Scanner:
 
     def read_pages(self, pages: Iterable[Page]) -> list[PageReading]:
         """Read pages that are in memory already, as one batch."""
-        return self._read_drafts([draft_page(page, self.settings) for page in pages], None)
+        return self._read_drafts([self._draft(page) for page in pages], None)
 
     def _read_into(self, owners: list[_Opened], drafts: list[Draft], on_page: OnPage | None) -> None:
         for owner, reading in zip(owners, self._read_drafts(drafts, on_page), strict=True):
             owner.pages.append(reading)
 
+    def _draft(self, page: Page, *, turned: int = 0) -> Draft:
+        """A page up to what the first network is asked."""
+        if self._detector is None:
+            return draft_page(page, self.settings, turned=turned)
+        draft = draft_page(page, replace(self.settings, merge=False), turned=turned, cut=False)
+        block_draft(draft)
+        return draft
+
     def _read_drafts(self, drafts: list[Draft], on_page: OnPage | None) -> list[PageReading]:
-        for draft, beliefs in zip(drafts, self._classify([draft.tiles for draft in drafts]), strict=True):
-            draft.beliefs = beliefs
-        if self.settings.rotate == "auto":
-            drafts = [self._upright(draft) for draft in drafts]
-        if self.settings.split:
-            self._split(drafts)
+        drafts = self._cut(drafts) if self._detector is None else self._see(drafts)
         readings = []
         for draft in drafts:
             reading, tiles = self._compose(draft)
@@ -232,6 +271,61 @@ class Scanner:
             if on_page is not None:
                 on_page(draft.page, reading, tiles)
         return readings
+
+    def _cut(self, drafts: list[Draft]) -> list[Draft]:
+        """Classify the candidates of contours, turn what lies on its side, and slice what is not settled."""
+        for draft, beliefs in zip(drafts, self._classify([draft.tiles for draft in drafts]), strict=True):
+            draft.beliefs = beliefs
+        if self.settings.rotate == "auto":
+            drafts = [self._upright(draft) for draft in drafts]
+        if self.settings.split:
+            self._split(drafts)
+        return drafts
+
+    def _see(self, drafts: list[Draft]) -> list[Draft]:
+        """Find the digits of all drafts, turn what lies on its side, and classify the ink of each place."""
+        self._detect(drafts)
+        if self.settings.rotate == "auto":
+            drafts = [self._turned_to_see(draft) for draft in drafts]
+        for draft in drafts:
+            boxes = [widened(place.box, draft.ink.pen.shape) for place in draft.places]
+            masks = segment.claim_ink(draft.ink.pen, boxes)
+            inked = [(box, mask) for box, mask in zip(boxes, masks, strict=True) if mask.any()]
+            made = iter(normalise.make_tiles(inked, draft.surroundings))
+            blank = np.zeros((28, 28, normalise.VIEWS), np.uint8)
+            tiles = [next(made) if mask.any() else blank for mask in masks]
+            draft.tiles = [np.stack(tiles)] if tiles else []
+        for draft, beliefs in zip(drafts, self._classify([draft.tiles for draft in drafts]), strict=True):
+            draft.beliefs = beliefs
+        return drafts
+
+    def _detect(self, drafts: list[Draft]) -> None:
+        """Look at the blocks of all drafts in one call."""
+        blocks = [block.shade for draft in drafts for block in draft.blocks]
+        if self._detector is None or not blocks:
+            return
+        answers = self._detector.answers(np.stack(blocks)[..., None])
+        for draft, own in zip(drafts, _in_runs(answers, [len(draft.blocks) for draft in drafts]), strict=True):
+            height, width = draft.ink.pen.shape
+            draft.places = detect.find_places(draft.blocks, own, (height, width))
+            draft.blocks = []
+
+    def _turned_to_see(self, draft: Draft) -> Draft:
+        """The draft, or the page drafted again where it reads better turned."""
+        glyphs = [
+            (glyph.box, glyph.mask)
+            for run in draft.runs
+            for glyph in run.glyphs
+            if _is_telling(glyph.box, draft.ink.height)
+        ]
+        if len(glyphs) < 2 or _certainty(draft.places) >= UPRIGHT * len(glyphs):
+            return draft
+        turn = self._better_turn(normalise.make_tiles(glyphs[:: 1 + len(glyphs) // TURN_GLYPHS], draft.surroundings))
+        if not turn:
+            return draft
+        again = self._draft(draft.page, turned=turn)
+        self._detect([again])
+        return again if _certainty(again.places) > TURN_GAIN * _certainty(draft.places) else draft
 
     def _classify(self, tiles: list[list[Tiles]]) -> list[list[Probabilities]]:
         """Classify the tiles of all runs of all drafts in one call."""
@@ -256,17 +350,21 @@ class Scanner:
         ]
         if len(tall) < 2:
             return draft
-        some = np.stack(tall[:: 1 + len(tall) // TURN_GLYPHS])
-        upright = _legibility(self._classifier.probabilities(some))
-        if upright > SETTLED * len(some):
-            return draft
-        turns = {90 * n: _legibility(self._classifier.probabilities(_turned(some, n))) for n in (1, 2, 3)}
-        best = max(turns, key=lambda turn: turns[turn])
-        if turns[best] <= TURN_GAIN * upright:
+        best = self._better_turn(np.stack(tall[:: 1 + len(tall) // TURN_GLYPHS]))
+        if not best:
             return draft
         again = draft_page(draft.page, self.settings, turned=best)
         (again.beliefs,) = self._classify([again.tiles])
         return again
+
+    def _better_turn(self, tiles: Tiles) -> int:
+        """By how many degrees clockwise a page's tiles have to be turned to read clearly better; 0 where upright."""
+        upright = _legibility(self._classifier.probabilities(tiles))
+        if upright > SETTLED * len(tiles):
+            return 0
+        turns = {90 * n: _legibility(self._classifier.probabilities(_turned(tiles, n))) for n in (1, 2, 3)}
+        best = max(turns, key=lambda turn: turns[turn])
+        return best if turns[best] > TURN_GAIN * upright else 0
 
     def _split(self, drafts: list[Draft]) -> None:
         """Slice what the first round did not settle, and classify the slices of all drafts together."""
@@ -283,13 +381,21 @@ class Scanner:
         boxes: list[Box] = []
         others: list[Box] = []
         beliefs, tiles = [], []
-        for run, own, found in zip(draft.runs, draft.tiles, self._decode(draft), strict=True):
+        if self._detector is not None:
+            found = decode.agree(draft.places, draft.beliefs[0]) if draft.places else []
             for digit in found:
                 boxes.append(_page_box(digit.box, draft.ink.scale, width, height))
                 beliefs.append(digit.probabilities)
-                tiles.append(own[digit.index])
-            if not found:
-                others += [_page_box(glyph.box, draft.ink.scale, width, height) for glyph in run.glyphs]
+                tiles.append(draft.tiles[0][digit.index])
+            others = [_page_box(box, draft.ink.scale, width, height) for box in _free_ink(draft, found)]
+        else:
+            for run, own, chosen in zip(draft.runs, draft.tiles, self._decode(draft), strict=True):
+                for digit in chosen:
+                    boxes.append(_page_box(digit.box, draft.ink.scale, width, height))
+                    beliefs.append(digit.probabilities)
+                    tiles.append(own[digit.index])
+                if not chosen:
+                    others += [_page_box(glyph.box, draft.ink.scale, width, height) for glyph in run.glyphs]
         lines, order = [], []
         for row in layout.arrange(boxes, others=others):
             numbers = [Number(tuple(self._digit(boxes[k], beliefs[k]) for k in number)) for number in row.numbers]
@@ -322,6 +428,31 @@ class Scanner:
         other = float(belief[second]) * min(1.0, (1.0 - confidence) / rest) if rest > 0 else 0.0
         status: Literal["ok", "review"] = "ok" if confidence >= self.settings.review_below else "review"
         return Digit(first, confidence, second, min(other, confidence), status, box)
+
+
+def _certainty(places: list[Place]) -> float:
+    """How many digits' worth of certainty a detector found."""
+    return float(sum(place.seen * float(place.digits.max()) for place in places))
+
+
+def widened(box: Box, shape: tuple[int, ...]) -> Box:
+    """A place with the margin that its ink may reach into."""
+    margin = round(PLACE_MARGIN * box.height)
+    left, top = max(0, box.left - margin), max(0, box.top - margin)
+    return Box(left, top, min(shape[1], box.right + margin) - left, min(shape[0], box.bottom + margin) - top)
+
+
+def _free_ink(draft: Draft, found: list[decode.Found]) -> list[Box]:
+    """Boxes of glyphs on which no digit was found."""
+    taken = np.array([(d.box.left, d.box.top, d.box.right, d.box.bottom) for d in found], float).reshape(-1, 4)
+    free = []
+    for run in draft.runs:
+        for glyph in run.glyphs:
+            x, y = glyph.box.left + glyph.box.width / 2, glyph.box.top + glyph.box.height / 2
+            inside = (taken[:, 0] <= x) & (x < taken[:, 2]) & (taken[:, 1] <= y) & (y < taken[:, 3])
+            if not inside.any():
+                free.append(glyph.box)
+    return free
 
 
 def _legibility(probabilities: Probabilities) -> float:

@@ -40,6 +40,7 @@ MOST_TOGETHER = 80  # glyphs of one run; more is a texture, and each of them is 
 MOST_BROKEN = 12  # pieces of one broken digit
 MOST_MERGES = 40  # merged candidates of one run, and two more for each of its glyphs
 
+LEAST_CHARACTER = 8  # pixels tall: less cannot be told from dirt
 SEAM_ROWS = 40  # rows at which seams are searched; taller glyphs are made smaller for it
 SEAM_PAPER = 0.02  # what a pixel of paper costs a seam, where a pixel of ink costs 1
 SEAM_STEP = 0.05  # what a sideways step costs
@@ -127,6 +128,17 @@ def find_glyphs(pen: Mask, *, stroke: float) -> list[Glyph]:
     return glyphs
 
 
+def piece_heights(pen: Mask) -> NDArray[np.float64]:
+    """How tall the pieces of ink are that could be characters of any size: float64 (N,), in pixels.
+
+    What `find_glyphs` takes for a speck beside a thick stroke counts here: it may be a small digit beside a large one.
+    """
+    contours, _ = cv2.findContours(pen.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    sizes = np.array([cv2.boundingRect(contour)[2:] for contour in contours], float).reshape(-1, 2)
+    width, height = sizes[:, 0], sizes[:, 1]
+    return height[(height >= LEAST_CHARACTER) & (width < 3 * height) & (height < 8 * width)]
+
+
 def find_runs(glyphs: list[Glyph], *, stroke: float, height: float, merge: bool = True) -> list[Run]:
     """Gather glyphs that may be parts of one digit into runs, with whole and merged candidates.
 
@@ -154,6 +166,46 @@ def find_runs(glyphs: list[Glyph], *, stroke: float, height: float, merge: bool 
         candidates += _merged(own, near, stroke)
         runs.append(Run(tuple(own), tuple(candidates), len(own)))
     return runs
+
+
+def claim_ink(pen: Mask, places: list[Box]) -> list[Mask]:
+    """Tell whose ink is whose where digits touch: for each place its own ink.
+
+    A pixel belongs to the place whose middle is nearest, measured in that place's own half widths and half heights, so
+    that the border between a wide digit and a narrow one lies where it should.
+
+    Args:
+        pen: bool (h, w), ink.
+        places: boxes of digits, in pixels of `pen`.
+
+    Returns:
+        For each place, bool (height, width) of its box; without a True where the pen left nothing.
+    """
+    edges = np.array([(box.left, box.top, box.right, box.bottom) for box in places]).reshape(-1, 4)
+    middle = (edges[:, :2] + edges[:, 2:]) / 2
+    half = (edges[:, 2:] - edges[:, :2]) / 2
+    claimed = []
+    for k, box in enumerate(places):
+        mask = pen[box.top : box.bottom, box.left : box.right].copy()
+        near = (
+            (edges[:, 0] < box.right) & (edges[:, 2] > box.left) & (edges[:, 1] < box.bottom) & (edges[:, 3] > box.top)
+        )
+        near[k] = False
+        if near.any() and mask.any():
+            y, x = np.nonzero(mask)
+            point = np.stack([x + box.left + 0.5, y + box.top + 0.5], axis=1)
+            own = _distance(point, middle[k], half[k])
+            others = np.min([_distance(point, middle[j], half[j]) for j in np.flatnonzero(near)], axis=0)
+            mask[y, x] = own <= others
+        claimed.append(mask)
+    return claimed
+
+
+def _distance(
+    points: NDArray[np.float64], middle: NDArray[np.float64], half: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How far points (N, 2) lie from a middle, in half widths and half heights: 1 on the box's edge."""
+    return np.asarray(np.abs((points - middle) / half).max(axis=1), dtype=np.float64)
 
 
 def split_run(run: Run, which: set[int], *, stroke: float, height: float) -> Run:

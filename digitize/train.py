@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitize import __version__, datasets, models
-from digitize.classify import native_stderr_kept
+from digitize.engine import native_stderr_kept
 from digitize.errors import DatasetError, ModelError, OutputError, UsageError
 from digitize.records import NO_DIGIT, Tiles
 
@@ -244,7 +244,7 @@ def epochs(course: Course) -> Iterator[Progress]:
             if done % AVERAGE_EVERY == 0:
                 # Early on the mean reaches back over a tenth of the steps so far, or it would drag the start along.
                 reach = min(AVERAGE_STEPS, max(AVERAGE_EVERY, done / 10))
-                _blend(average, course.network.get_weights(), AVERAGE_EVERY / reach)
+                blend(average, course.network.get_weights(), AVERAGE_EVERY / reach)
         averaged.set_weights(average)
         verdict = _judge(course, averaged)
         better = verdict.loss < course.best_loss
@@ -625,7 +625,8 @@ def prefetched(items: Iterator[Any]) -> Iterator[Any]:
         stopped.set()
 
 
-def _blend(average: list[NDArray[Any]], weights: list[NDArray[Any]], share: float) -> None:
+def blend(average: list[NDArray[Any]], weights: list[NDArray[Any]], share: float) -> None:
+    """Move a running mean of weights, in place, by a share of the way to the weights as they are now."""
     for mean, weight in zip(average, weights, strict=True):
         if np.issubdtype(mean.dtype, np.floating):
             mean += np.float32(share) * (weight - mean)

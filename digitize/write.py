@@ -106,12 +106,15 @@ class Generator:
         model: the model's name.
         model_sha256: hash of the model file that was run, hexadecimal.
         settings: what was asked for beyond the defaults, by option.
+        detector, detector_sha256: the same of the detector; None and "" where there was none.
     """
 
     version: str
     model: str
     model_sha256: str
     settings: Mapping[str, str | int | float | bool | None] | None = None
+    detector: str | None = None
+    detector_sha256: str = ""
 
 
 class Output:
@@ -263,7 +266,8 @@ def write_json(sheets: Iterable[SheetReading], output: Output | TextIO, generato
     """Write one JSON document by the schema that `schema` gives, one line a sheet."""
     maker = {"name": "digitize", "version": generator.version, "model": generator.model}
     maker["model_sha256"] = generator.model_sha256
-    described = {**maker, "settings": dict(generator.settings or {})}
+    finder = {"detector": generator.detector, "detector_sha256": generator.detector_sha256}
+    described = {**maker, **finder, "settings": dict(generator.settings or {})}
     output.write(f'{{"schema": {_json(SCHEMA)}, "generator": {_json(described)}, "sheets": [')
     separator = "\n"
     for sheet in sheets:
@@ -342,7 +346,7 @@ def render_overlay(gray: Gray, page: PageReading) -> NDArray[np.uint8]:
         uint8 (H', W', 3), blue, green, red. Digits to review stand out by colour and by a thicker box.
     """
     digits = [digit for _, _, _, digit in page.digits()]
-    boxes = [_turned(digit.box, gray.shape[:2], page.rotation) for digit in digits]
+    boxes = [digit.box for digit in digits]
     gray = np.ascontiguousarray(np.rot90(gray, -page.rotation // 90))
     height = float(np.median([box.height for box in boxes])) if boxes else LEGIBLE_DIGIT
     factor = _enlargement(height, gray.size)
@@ -541,16 +545,6 @@ def _enlargement(height: float, pixels: int) -> int:
     """By how much a page is enlarged so that digits of this height can be labelled."""
     largest = int(min(MAX_ENLARGEMENT, (MAX_OVERLAY_PIXELS / max(pixels, 1)) ** 0.5))
     return max(1, min(largest, round(LEGIBLE_DIGIT / height)))
-
-
-def _turned(box: Box, shape: tuple[int, ...], rotation: int) -> Box:
-    """Where a box of a page of this (H, W) comes to lie when the page is turned clockwise."""
-    height, width = shape[:2]
-    left, top = box.left, box.top
-    for _ in range(rotation // 90 % 4):
-        left, top, box = height - top - box.height, left, Box(0, 0, box.height, box.width)
-        height, width = width, height
-    return Box(max(left, 0), max(top, 0), box.width, box.height)
 
 
 def _draw(picture: NDArray[Any], digit: Digit, box: Box, scale: tuple[int, float]) -> None:

@@ -1,16 +1,20 @@
 """What each part of the road is worth: every labelled set read with and without it; or constants measured, `--tune`.
 
-    python tests/ablation.py [--model MODEL] [--other-model MODEL] [--sets made form_fields ...] [--made N]
+    python tests/ablation.py [--model MODEL] [--detector DETECTOR] [--other-detector DETECTOR]
+                             [--sets made form_fields ...] [--made N]
                              [--mnist DIR] [--hands DIR] [--fonts DIR ...] [--without NAME ...]
     python tests/ablation.py --tune [--made N] ...
 
-Each set has a row as it is read, and a row for each thing that is left out: `candidates` (nothing cut, nothing
-merged: a glyph is a digit or none), `no-digit` (that class is dropped and the rest renormalised), `rules` (lines and
-frames stay in). `--other-model` adds a row for a model that was trained otherwise, say without scan-like augmentation.
-`made` are sheets of the maker's validation writers. The figures are those of $DIGITIZE_SHARED/eval/score.py.
+Each set has a row as it is read, and a row for each thing that is left out: `classifier` (the detector alone says which
+digit it is), `detector` (contours, candidates and the classifier read alone), and of that road again `candidates`
+(nothing cut, nothing merged: a glyph is a digit or none), `no-digit` (that class is dropped and the rest renormalised)
+and `rules` (lines and frames stay in). `--other-detector` adds a row for one that was trained otherwise, say without
+scan-like augmentation. `made` are sheets of the maker's validation writers. The figures are those of
+$DIGITIZE_SHARED/eval/score.py.
 
-`--tune` reads made sheets alone, and prints F1 and calibration for `decode.DISSENT` and `decode.SHARPNESS`: tiles are
-classified once and decoded again for each value. Constants are chosen on those sheets, never on the sets.
+`--tune` reads made sheets alone, and prints F1 and calibration for the constants by which `decode.agree` pools what the
+two networks say: networks are asked once and their answers pooled again for each value. Constants are chosen on those
+sheets, never on the sets.
 """
 
 # ruff: noqa: T201 - a script that prints its table
@@ -30,16 +34,18 @@ import numpy as np
 from score import SHARED, SHEET_SETS, Answers, Truth, load_scorer, sheet_set, table
 
 from digitize import calibrate, decode, models, sheets
+from digitize.batch import load_detector
 from digitize.classify import Classifier
 from digitize.confidence import Calibration
 from digitize.make import MadePage, Sources
 from digitize.records import NO_DIGIT, Digit, Page, Probabilities, Tiles
-from digitize.scan import Classify, Scanner, Settings, draft_page
+from digitize.scan import Classify, Scanner, Settings
 
-DISSENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-SHARPNESSES = (0.5, 1.0)
+CLASSIFIER_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+INK_POWERS = (0.0, 0.1, 0.2)
+LEAST_THERES = (0.3, 0.35, 0.4, 0.45, 0.5)
 MADE_SEED = 11  # neither the lessons' nor the calibration's
-VARIANTS = ("candidates", "no-digit", "rules")
+VARIANTS = ("classifier", "detector", "candidates", "no-digit", "rules")
 
 Read = Callable[[Scanner], tuple[Truth, Answers]]
 
@@ -56,23 +62,32 @@ class WithoutNoDigit:
         return digits / np.maximum(digits.sum(axis=1, keepdims=True), 1e-9)
 
 
+class Silent:
+    """A classifier that has no opinion."""
+
+    def probabilities(self, tiles: Tiles) -> Probabilities:
+        """All digits alike."""
+        return np.full((len(tiles), NO_DIGIT), 0.1, np.float32)
+
+
 def scanners(options: argparse.Namespace) -> Iterator[tuple[str, Scanner]]:
     """The whole road, then the road without each part that was asked for."""
     settings = Settings(batch_size=options.batch_size, rotate=options.rotate)
     classifier, calibration = load(options.model)
-    yield "", Scanner(classifier, calibration=calibration, settings=settings)
+    detector = load_detector(options.detector, "cpu")
+    yield "", Scanner(classifier, detector=detector, calibration=calibration, settings=settings)
+    roads: dict[str, Scanner] = {
+        "classifier": Scanner(Silent(), detector=detector, settings=replace(settings, rotate="off")),
+        "detector": Scanner(classifier, settings=settings),
+        "candidates": Scanner(classifier, settings=replace(settings, split=False, merge=False)),
+        "no-digit": Scanner(WithoutNoDigit(classifier), settings=settings),
+        "rules": Scanner(classifier, settings=replace(settings, rules=False)),
+    }
     for name in options.without:
-        if name == "candidates":
-            less = replace(settings, split=False, merge=False)
-            yield name, Scanner(classifier, calibration=calibration, settings=less)
-        elif name == "no-digit":
-            yield name, Scanner(WithoutNoDigit(classifier), calibration=calibration, settings=settings)
-        else:
-            less = replace(settings, rules=False)
-            yield name, Scanner(classifier, calibration=calibration, settings=less)
-    if options.other_model:
-        other, calibration = load(options.other_model)
-        yield f"model {other.card.name}", Scanner(other, calibration=calibration, settings=settings)
+        yield name if name in ("classifier", "detector") else f"detector, {name}", roads[name]
+    if options.other_detector:
+        other = load_detector(options.other_detector, "cpu")
+        yield "other", Scanner(classifier, detector=other, calibration=calibration, settings=settings)
 
 
 def load(model: str | None) -> tuple[Classifier, Calibration]:
@@ -130,32 +145,30 @@ def ablate(options: argparse.Namespace, made: Sequence[MadePage]) -> None:
             print(f"{name} {less} ...", file=sys.stderr, flush=True)
             began = time.perf_counter()
             figures = scorer.score(*read(scanner))
-            how = less if not less or less.startswith("model") else f"without {less}"
+            how = less if less in ("", "other") else f"without {less}"
             rows.append({"set": f"{name} {how}".strip(), **figures, "seconds": time.perf_counter() - began})
     print(table(rows))
 
 
 def tune(options: argparse.Namespace, made: Sequence[MadePage]) -> None:
-    """Print F1 and calibration on made sheets for the decoder's constants."""
+    """Print F1 and calibration on made sheets for the constants of `decode.agree`."""
     classifier, _ = load(options.model)
-    scanner = Scanner(classifier, settings=Settings(rotate="off"))
-    grid = list(itertools.product(DISSENTS, SHARPNESSES))
-    judged: dict[tuple[float, float], list[calibrate.Judged]] = {values: [] for values in grid}
-    kept = decode.DISSENT, decode.SHARPNESS
+    scanner = Scanner(classifier, detector=load_detector(options.detector, "cpu"), settings=Settings(rotate="off"))
+    grid = list(itertools.product(CLASSIFIER_POWERS, INK_POWERS, LEAST_THERES))
+    judged: dict[tuple[float, ...], list[calibrate.Judged]] = {values: [] for values in grid}
+    kept = decode.CLASSIFIER_POWER, decode.INK_POWER, decode.LEAST_THERE
     try:
         for first in range(0, len(made), calibrate.PAGES_AT_ONCE):
             some = made[first : first + calibrate.PAGES_AT_ONCE]
-            drafts = [draft_page(Page("made", 1, page.gray), scanner.settings) for page in some]
-            scanner._read_drafts(drafts, None)  # leaves each draft with its candidates and beliefs
+            drafts = scanner._see([scanner._draft(Page("made", 1, page.gray)) for page in some])
             for values in grid:
-                decode.DISSENT, decode.SHARPNESS = values
+                decode.CLASSIFIER_POWER, decode.INK_POWER, decode.LEAST_THERE = values
                 for page, draft in zip(some, drafts, strict=True):
                     judged[values].append(calibrate.judge_page(page, scanner._compose(draft)[0]))
-            decode.DISSENT, decode.SHARPNESS = kept
     finally:
-        decode.DISSENT, decode.SHARPNESS = kept
-    print(f"{len(made)} made sheets, now at DISSENT {kept[0]}, SHARPNESS {kept[1]}")
-    print("| DISSENT | SHARPNESS | answers | right | f1 | ece | ece, calibrated | likelihood loss, calibrated |")
+        decode.CLASSIFIER_POWER, decode.INK_POWER, decode.LEAST_THERE = kept
+    print(f"{len(made)} made sheets, now at CLASSIFIER_POWER {kept[0]}, INK_POWER {kept[1]}, LEAST_THERE {kept[2]}")
+    print("| CLASSIFIER_POWER | INK_POWER | LEAST_THERE | answers | right | f1 | ece, calibrated | likelihood loss |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|")
     for values in grid:
         whole = calibrate.join(judged[values])
@@ -163,8 +176,8 @@ def tune(options: argparse.Namespace, made: Sequence[MadePage]) -> None:
         sure = np.clip(outcome.calibration.apply(whole.belief), 1e-4, 1 - 1e-4)
         loss = -np.mean(np.log(np.where(whole.right, sure, 1 - sure)))
         print(
-            f"| {values[0]} | {values[1]} | {len(whole.right)} | {int(whole.right.sum())} | {whole.f1:.4f} "
-            f"| {outcome.before:.4f} | {outcome.after:.4f} | {loss:.4f} |"
+            f"| {values[0]} | {values[1]} | {values[2]} | {len(whole.right)} | {int(whole.right.sum())} "
+            f"| {whole.f1:.4f} | {outcome.after:.4f} | {loss:.4f} |"
         )
 
 
@@ -173,7 +186,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What each part of the road is worth.")
     parser.add_argument("--tune", action="store_true", help="measure the decoder's constants on made sheets instead")
     parser.add_argument("--model", help="name or folder; the default one if not given")
-    parser.add_argument("--other-model", help="a second model to compare with")
+    parser.add_argument("--detector", help="name or folder; the default one if not given")
+    parser.add_argument("--other-detector", help="a second one to compare with")
     parser.add_argument("--sets", nargs="+", choices=("made", *SHEET_SETS), default=("made", *SHEET_SETS))
     parser.add_argument("--without", nargs="*", choices=VARIANTS, default=VARIANTS, help="parts to leave out")
     parser.add_argument("--made", type=int, default=150, metavar="N", help="how many sheets are made")

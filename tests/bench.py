@@ -122,6 +122,8 @@ def speed(runs: int) -> dict[str, float]:
     """Digits a second on CPU: the shipped models as scanning runs them, against Keras' `predict` of `article`."""
     commands = {"keras predict, article": python(PREDICT.format(tiles=TILES, batch=ARTICLE_BATCH))}
     for card in sorted(ROOT.glob("models/*/card.json")):
+        if json.loads(card.read_text(encoding="utf-8")).get("task") == "detect":
+            continue
         code = CLASSIFY.format(tiles=TILES, folder=str(card.parent))
         commands[f"digitize.classify, {card.parent.name}"] = python(code)
     rates = alternate(commands, runs, printed=True)

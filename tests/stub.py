@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digitize import models
+from digitize import detect, drills, models
 from digitize.errors import DeviceError
 from digitize.normalise import fit_digit
 from digitize.records import NO_DIGIT, Box, Digit, Gray, Mask, PageReading, Probabilities, Tiles
@@ -148,6 +148,43 @@ class StubModel(Stub):
         self.card = models.load_card(folder)
         self.device = "cpu"
         self.description = f"model {self.card.name}, a stub"
+
+
+class StubDetector:
+    """A detector of drawn digits: each connected piece of a block that is like one is found where it stands."""
+
+    def __init__(self, folder: Path | None = None, *, device: str = "auto") -> None:
+        self.calls: list[int] = []
+        self.device = device
+        if folder is not None:
+            self.card = models.load_card(folder)
+
+    def answers(self, blocks: detect.Blocks) -> detect.Answers:
+        """What a perfect detector says of each block: float32 (N, 32, 128, 15)."""
+        self.calls.append(len(blocks))
+        return np.stack([answer_for(self._boxes(block[..., 0])) for block in blocks])
+
+    def _boxes(self, block: Gray) -> drills.Boxes:
+        _, labels, stats, _ = cv2.connectedComponentsWithStats((block > 90).astype(np.uint8), connectivity=8)
+        boxes = []
+        for k, (left, top, width, height, _) in enumerate(stats.tolist()):
+            if k == 0 or height < 8:
+                continue
+            tile = fit_digit(labels[top : top + height, left : left + width] == k)
+            alike = np.einsum("nf,pvf->npv", _features(tile[None]), _templates()).max(axis=1)[0]
+            if alike.max() >= ALIKE:
+                boxes.append([int(alike.argmax()), left, top, left + width, top + height])
+        return np.array(boxes, np.float32).reshape(-1, 5)
+
+
+def answer_for(boxes: drills.Boxes) -> detect.Answers:
+    """What a perfect detector says of a block with these digits: float32 (32, 128, 15)."""
+    asked = drills.ask(boxes)
+    answer = np.zeros((*asked.shape[:2], detect.CHANNELS), np.float32)
+    answer[..., 0] = 15 * asked[..., 0] - 9
+    answer[..., 1:11] = 12 * (asked[..., 2:3] == np.arange(10)) * (asked[..., 1:2] > 0)
+    answer[..., 11:] = asked[..., 3:]
+    return answer
 
 
 def write_model(folder: Path) -> Path:

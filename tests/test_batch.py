@@ -12,7 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
-from stub import Paper, StubModel, write_model
+from stub import Paper, StubDetector, StubModel, write_model
 
 from digitize import batch, write
 from digitize.batch import Job, Summary
@@ -42,6 +42,7 @@ def sheets(tmp_path: Path) -> Path:
 def job(sheets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes jobs over the sheets, read by the stub."""
     monkeypatch.setattr("digitize.batch.Classifier", StubModel)
+    monkeypatch.setattr("digitize.batch.Detector", StubDetector)
     model = write_model(tmp_path / "model")
 
     def make(output: str = "digits.csv", **options: Any) -> Job:

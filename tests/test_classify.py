@@ -13,7 +13,7 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from digitize import classify, datasets, evaluate, models
+from digitize import datasets, engine, evaluate, models
 from digitize.classify import Classifier
 from digitize.errors import DatasetError, DeviceError, ModelError, UsageError
 
@@ -139,8 +139,8 @@ def test_a_device_must_make_sense(folder: Path, device: str) -> None:
 
 
 def test_auto_falls_back_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classify, "gpu_seen", lambda: True)
-    monkeypatch.setattr(classify, "_gpus", lambda backend: [])
+    monkeypatch.setattr(engine, "gpu_seen", lambda: True)
+    monkeypatch.setattr(engine, "_gpus", lambda backend: [])
     classifier = Classifier(folder)
     assert classifier.device == "cpu"
     assert "CPU, LiteRT" in classifier.description
@@ -149,7 +149,7 @@ def test_auto_falls_back_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_gpus_road_gives_the_same_on_a_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The padding and the Keras file, with the CPU standing in for a GPU."""
-    monkeypatch.setattr(classify, "_gpus", lambda backend: ["cpu:0"])
+    monkeypatch.setattr(engine, "_gpus", lambda backend: ["cpu:0"])
     tiles = some_tiles(130)
     stand_in = Classifier(folder, device="gpu", batch_size=100)
     assert stand_in.device == "gpu:0"
@@ -160,7 +160,7 @@ def test_the_gpus_road_gives_the_same_on_a_cpu(folder: Path, monkeypatch: pytest
 
 def test_hidden_gpus_are_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert not classify.gpu_seen()
+    assert not engine.gpu_seen()
 
 
 def test_a_card_that_disagrees_with_the_network_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -127,7 +127,6 @@ def test_digits_from_10_to_300_pixels_on_one_page(pen: float) -> None:
     assert pieces(ink) == len(digits.boxes)
 
 
-@pytest.mark.xfail(strict=True, reason="one stroke width for the whole page: a fat headline hides small digits")
 def test_fat_digits_beside_thin_ones() -> None:
     digits = Paper(420, 700)
     digits.number("35", 30, 60, height=300)  # strokes of 33 pixels

@@ -15,7 +15,7 @@ import jsonschema
 import pypdfium2
 import pytest
 from PIL import Image
-from stub import Paper, StubModel, write_model
+from stub import Paper, StubDetector, StubModel, write_model
 
 from digitize import __version__, cli, write
 
@@ -44,6 +44,7 @@ Digitize = Callable[..., Said]
 def digitize(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Digitize]:
     """Runs the command line in this process and in `tmp_path`, with the stub for a classifier."""
     monkeypatch.setattr("digitize.batch.Classifier", StubModel)
+    monkeypatch.setattr("digitize.batch.Detector", StubDetector)
     monkeypatch.chdir(tmp_path)
     model = write_model(tmp_path / "model")
     log = logging.getLogger("digitize")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digitize import decode
-from digitize.decode import read_run, split_classes
-from digitize.records import NO_DIGIT, Box
+from digitize.decode import agree, read_run, split_classes
+from digitize.records import NO_DIGIT, Box, Place
 from digitize.segment import Candidate, Glyph, Run
 
 fixed = settings(derandomize=True, deadline=None, max_examples=150)
@@ -217,3 +217,39 @@ def test_a_prior_moves_a_doubtful_run_to_either_side() -> None:
     (found,) = decode.read_run(run, doubtful, prior=2.0)
     assert found.probabilities[7] > 0.8
     assert decode.read_run(run, doubtful, prior=-2.0) == []
+
+
+# Two networks on one place
+
+
+def place(value: int, sure: float, seen: float = 0.9) -> Place:
+    digits = np.full(10, (1 - sure) / 9)
+    digits[value] = sure
+    return Place(Box(0, 0, 10, 20), seen, digits)
+
+
+def test_two_that_agree_are_surer_than_one() -> None:
+    (both,) = agree([place(3, 0.8)], beliefs((3, 0.9)))
+    (one,) = agree([place(3, 0.8)], beliefs((8, 0.9)))
+    assert both.probabilities.argmax() == 3
+    assert both.probabilities[3] > one.probabilities[3]
+    assert both.probabilities.sum() <= 1
+
+
+def test_the_surer_voice_is_heard() -> None:
+    (found,) = agree([place(3, 0.45)], beliefs((8, 0.999)))
+    assert found.probabilities.argmax() == 8
+    (found,) = agree([place(3, 0.999)], beliefs((8, 0.5)))
+    assert found.probabilities.argmax() == 3
+
+
+def test_a_place_hardly_seen_is_not_reported_and_a_doubtful_one_is_doubted() -> None:
+    found = agree(
+        [place(3, 0.9, seen=0.05), place(5, 0.9, seen=0.5), place(7, 0.9, seen=0.99)], beliefs(*[(5, 0.5)] * 3)
+    )
+    assert [one.index for one in found] == [1, 2]
+    assert found[0].probabilities.max() < 0.6 < found[1].probabilities.max()
+
+
+def test_of_no_places_nothing_is_found() -> None:
+    assert agree([], np.zeros((0, 11), np.float32)) == []

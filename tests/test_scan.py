@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stub import Paper, Stub, digits_of, texts
+from stub import Paper, Stub, StubDetector, digits_of, texts
 
 from digitize import sheets
 from digitize.confidence import Calibration
@@ -249,3 +249,51 @@ def test_on_page_gets_each_page_with_the_tiles_of_its_digits(folder: list[Path])
 def test_no_sheets_give_no_readings() -> None:
     assert list(scanner().read_sheets([])) == []
     assert scanner().read_pages([]) == []
+
+
+# With a detector
+
+
+def seeing(**options: object) -> Scanner:
+    return Scanner(Stub(), detector=StubDetector(), settings=replace(Settings(), **options))
+
+
+def test_a_detectors_places_are_read_where_they_stand() -> None:
+    paper = sheet_of("904 15", "7 3826")
+    (reading,) = seeing().read_pages([Page("page", 1, paper.gray())])
+    assert texts(reading) == [["904", "15"], ["7", "3826"]]
+    for found, planted in zip(digits_of(reading), paper.boxes, strict=True):
+        for side in ("left", "top", "right", "bottom"):
+            assert getattr(found.box, side) == pytest.approx(getattr(planted, side), abs=3)
+
+
+def test_small_and_large_digits_of_one_page_are_both_seen() -> None:
+    paper = Paper(520, 700)
+    paper.number("38", 60, 40, height=260, gap=0.4)
+    for top in (330, 380, 430):
+        paper.number("271", 60, top, height=30, gap=0.4)
+    (reading,) = seeing(rotate="off").read_pages([Page("page", 1, paper.gray())])
+    assert sorted(number for line in texts(reading) for number in line) == ["271", "271", "271", "38"]
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_page_is_seen_upright(quarters: int) -> None:
+    gray = np.ascontiguousarray(np.rot90(sheet_of("2745", "6143").gray(), quarters))
+    (reading,) = seeing().read_pages([Page("page", 1, gray)])
+    assert texts(reading) == [["2745"], ["6143"]]
+    assert reading.rotation == 90 * quarters
+
+
+def test_blocks_of_many_pages_are_seen_together() -> None:
+    detector = StubDetector()
+    pages = [Page(str(k), 1, sheet_of("12").gray()) for k in range(5)]
+    readings = Scanner(Stub(), detector=detector).read_pages(pages)
+    assert detector.calls == [5]
+    assert [texts(reading) for reading in readings] == [[["12"]]] * 5
+
+
+def test_a_blank_page_is_not_looked_at() -> None:
+    detector = StubDetector()
+    (reading,) = Scanner(Stub(), detector=detector).read_pages([Page("blank", 1, np.full((90, 90), 240, np.uint8))])
+    assert reading.lines == ()
+    assert detector.calls == []

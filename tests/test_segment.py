@@ -14,7 +14,7 @@ from stub import digit_mask
 
 from digitize import segment
 from digitize.records import Box, Mask
-from digitize.segment import Candidate, Glyph, Run, find_glyphs, find_runs, find_seams, split_run
+from digitize.segment import Candidate, Glyph, Run, claim_ink, find_glyphs, find_runs, find_seams, split_run
 
 fixed = settings(derandomize=True, deadline=None, max_examples=80)
 STROKE = 5.0
@@ -288,3 +288,29 @@ def test_seams_run_from_left_to_right_without_crossing(mask: Mask) -> None:
         assert seam.max() <= mask.shape[1]
     for one, other in itertools.pairwise(seams):
         assert (one <= other).all()
+
+
+# Ink of places
+
+
+def test_ink_in_one_place_is_its_own() -> None:
+    pen = np.zeros((20, 30), bool)
+    pen[5:15, 4:8] = True
+    (mask,) = claim_ink(pen, [Box(3, 4, 8, 12)])
+    assert mask.shape == (12, 8)
+    assert mask.sum() == 40
+
+
+def test_a_bar_across_two_places_is_cut_between_them() -> None:
+    pen = np.zeros((20, 40), bool)
+    pen[8:12, 2:38] = True
+    wide, narrow = claim_ink(pen, [Box(0, 0, 24, 20), Box(20, 0, 20, 20)])
+    assert wide.sum() + narrow.sum() == pen.sum()
+    assert wide[:, :20].sum() == 4 * 18
+    border = 20 + narrow.any(axis=0).argmax()
+    assert 20 < border < 24
+
+
+def test_a_place_without_ink_claims_none() -> None:
+    (mask,) = claim_ink(np.zeros((9, 9), bool), [Box(1, 1, 5, 5)])
+    assert not mask.any()

@@ -362,15 +362,19 @@ def test_a_blank_or_tiny_page_has_an_overlay() -> None:
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 def test_an_overlay_is_turned_as_the_page_was_read(rotation: int) -> None:
-    gray = np.full((120, 200), 255, np.uint8)
+    """Boxes are those of the upright page; what is drawn there has to lie around the ink."""
+    upright = np.full((120, 200) if rotation % 180 == 0 else (200, 120), 255, np.uint8)
     box = Box(30, 50, 60, 40)
-    gray[box.top : box.bottom, box.left : box.right] = 0
-    turned = write._turned(box, gray.shape, rotation)
-    upright = np.rot90(gray, -rotation // 90)
-    assert (upright[turned.top : turned.bottom, turned.left : turned.right] == 0).all()
-    assert turned.width * turned.height == box.width * box.height
-    page = PageReading(1, 200, 120, (Line((Number((digit(3, box),)),)),), rotation)
-    assert render_overlay(gray, page).shape[:2] == upright.shape
+    upright[box.top : box.bottom, box.left : box.right] = 0
+    loaded = np.ascontiguousarray(np.rot90(upright, rotation // 90))
+    page = PageReading(1, upright.shape[1], upright.shape[0], (Line((Number((digit(3, box),)),)),), rotation)
+    picture = render_overlay(loaded, page)
+    assert picture.shape[:2] == upright.shape
+    colour = np.array(write.COLOUR_OF_STATUS["ok"])
+    drawn = (picture == colour).all(axis=2)
+    for row, column in ((box.top - 1, box.left + 30), (box.bottom, box.left + 30), (box.top + 20, box.left - 1)):
+        assert drawn[row - 2 : row + 3, column - 2 : column + 3].any()
+    assert picture[box.top + 20, box.left + 30].max() < 200
 
 
 def test_an_overlay_is_written(tmp_path: Path) -> None:

@@ -1,0 +1,203 @@
+"""Stage: shade to places, the digits that a network sees on the gray page as it lies, joined, crossed or faint.
+
+Contours can only give what thresholding left whole. A network that looks at the gray page needs no cut between two
+digits that touch, and it sees what stands around them: letters about a letter, a frame about a field. It is fully
+convolutional and answers for a grid of cells at once: how likely a digit's middle lies in the cell, which digit, and
+how far its edges are (Zhou, Wang & Krähenbühl, "Objects as Points", 2019; ours is smaller, and its cells are half as
+wide as they are high, since digits stand side by side). What it takes for one digit is a *place*.
+
+It was trained on digits about `UNIT` pixels tall, so a page is brought to that size first; where a page holds digits
+of several sizes, it is looked at in several. The page is cut into overlapping blocks of one shape, and the blocks of
+many pages are answered in one batch; blocks without ink are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from digitize.engine import Engine
+from digitize.records import Box, Gray, Place
+
+UNIT = 20  # pixels: how tall digits are on what the network looks at
+BLOCK_ROWS, BLOCK_COLUMNS = 128, 256  # pixels
+CELL_ROWS, CELL_COLUMNS = 4, 2  # pixels
+MARGIN = 16  # pixels at a block's inner edges for which the neighbouring block answers
+CHANNELS = 15  # logit of a middle, ten logits of digits, distances to left, top, right, bottom in `UNIT`
+INKED, LEAST_INKED = 60, 12  # shade from which a pixel may be ink, and how many of them a block needs to be looked at
+LEAST = 0.08  # probability of a middle from which a cell is a place
+SAME = 0.45  # intersection over union from which two places are one
+INSIDE = 0.75  # share of the smaller of two places that the other holds to be the same
+SPREAD = 0.7  # log of a size's distance from `UNIT` at which a place counts for 1/e when several sizes were looked at
+NARROWEST, LOWEST = 1.5, 3.0  # pixels: less is no digit
+BATCH_SIZE = 32  # blocks at once, at most
+CPU_PIECE = 4  # blocks LiteRT takes at a time
+
+Blocks = NDArray[np.uint8]  # (N, BLOCK_ROWS, BLOCK_COLUMNS, 1), 0 paper, see `clean.Ink.shade`
+Answers = NDArray[np.float32]  # (N, rows of cells, columns of cells, CHANNELS)
+
+
+class Detect(Protocol):
+    """What a detector has to do."""
+
+    def answers(self, blocks: Blocks) -> Answers:
+        """Give float32 (N, 32, 128, 15) for uint8 (N, 128, 256, 1)."""
+        ...
+
+
+class Detector:
+    """A loaded model that finds digits: blocks in, answers out.
+
+    Attributes:
+        card: what the model says of itself.
+        device: "cpu" or "gpu:N".
+    """
+
+    def __init__(
+        self, folder: Path, *, device: str = "auto", batch_size: int = BATCH_SIZE, threads: int | None = None
+    ) -> None:
+        """Load a model; arguments and errors are those of `engine.Engine`, `batch_size` counts blocks."""
+        self._engine = Engine(
+            folder, task="detect", device=device, threads=threads, batch_size=batch_size, piece_size=CPU_PIECE
+        )
+        self.card = self._engine.card
+        self.device = self._engine.device
+
+    def answers(self, blocks: Blocks) -> Answers:
+        """Look at blocks.
+
+        Args:
+            blocks: uint8 (N, 128, 256, 1), any N.
+
+        Returns:
+            float32 (N, 32, 128, 15); see `CHANNELS`. May be called from several threads; they take turns.
+
+        Raises:
+            ValueError: the blocks have another shape or type.
+        """
+        if blocks.shape[1:] != (BLOCK_ROWS, BLOCK_COLUMNS, 1) or blocks.dtype != np.uint8:
+            expected = f"uint8 (N, {BLOCK_ROWS}, {BLOCK_COLUMNS}, 1)"
+            raise ValueError(f"blocks are {blocks.dtype} {blocks.shape}, expected {expected}")
+        return self._engine.run(blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of a page in the size that the network knows.
+
+    Attributes:
+        shade: uint8 (`BLOCK_ROWS`, `BLOCK_COLUMNS`).
+        left, top: of its corner on the resized page, in pixels.
+        inner: columns and rows (left, top, right, bottom) of the block that it answers for.
+        zoom: pixels of the resized page a working pixel.
+    """
+
+    shade: Gray = field(repr=False)
+    left: int
+    top: int
+    inner: tuple[int, int, int, int]
+    zoom: float
+
+
+def cut_blocks(shade: Gray, zoom: float) -> list[Block]:
+    """Bring a page to a size and cut it into blocks; those without ink are left out.
+
+    Args:
+        shade: uint8 (h, w), see `clean.Ink`.
+        zoom: by which the page is resized.
+    """
+    size = max(4, round(shade.shape[1] * zoom)), max(4, round(shade.shape[0] * zoom))
+    how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+    page = np.asarray(cv2.resize(shade, size, interpolation=how), dtype=np.uint8)
+    blocks = []
+    for top in _starts(page.shape[0], BLOCK_ROWS):
+        for left in _starts(page.shape[1], BLOCK_COLUMNS):
+            part = page[top : top + BLOCK_ROWS, left : left + BLOCK_COLUMNS]
+            if np.count_nonzero(part > INKED) < LEAST_INKED:
+                continue
+            block = np.zeros((BLOCK_ROWS, BLOCK_COLUMNS), np.uint8)
+            block[: part.shape[0], : part.shape[1]] = part
+            inner = (
+                MARGIN if left else 0,
+                MARGIN if top else 0,
+                BLOCK_COLUMNS - MARGIN if left + BLOCK_COLUMNS < page.shape[1] else BLOCK_COLUMNS,
+                BLOCK_ROWS - MARGIN if top + BLOCK_ROWS < page.shape[0] else BLOCK_ROWS,
+            )
+            blocks.append(Block(block, left, top, inner, zoom))
+    return blocks
+
+
+def _starts(length: int, block: int) -> list[int]:
+    """Where blocks begin so that they cover a length and overlap by two margins at least."""
+    if length <= block:
+        return [0]
+    count = -(-(length - 2 * MARGIN) // (block - 2 * MARGIN))
+    return [round(k * (length - block) / (count - 1)) for k in range(count)]
+
+
+def find_places(blocks: list[Block], answers: Answers, shape: tuple[int, int]) -> list[Place]:
+    """Find the digits in what a network answered for the blocks of one page.
+
+    Args:
+        blocks: of the page, in one size or several.
+        answers: float32 (len(blocks), rows, columns, 15).
+        shape: (h, w) of the page in working pixels.
+
+    Returns:
+        Places, the surest first, of which no two are the same digit.
+    """
+    if not blocks:
+        return []
+    heat = 1.0 / (1.0 + np.exp(-answers[..., 0].astype(np.float64)))
+    single = heat.astype(np.float32)
+    highest = np.stack([cv2.dilate(one, np.ones((3, 3), np.uint8)) for one in single])
+    which, rows, columns = np.nonzero((single >= highest) & (heat >= LEAST))
+    y, x = (rows + 0.5) * CELL_ROWS, (columns + 0.5) * CELL_COLUMNS
+    inner = np.array([block.inner for block in blocks])[which].reshape(-1, 4)
+    kept = (x >= inner[:, 0]) & (y >= inner[:, 1]) & (x < inner[:, 2]) & (y < inner[:, 3])
+    which, rows, columns, x, y = which[kept], rows[kept], columns[kept], x[kept], y[kept]
+    said = answers[which, rows, columns].astype(np.float64)
+    zoom = np.array([block.zoom for block in blocks])[which]
+    x, y = x + np.array([block.left for block in blocks])[which], y + np.array([block.top for block in blocks])[which]
+    edges = np.stack([x, y, x, y], axis=1) + UNIT * said[:, 11:15] * (-1, -1, 1, 1)
+    width, height = edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1]
+    sized = (width >= NARROWEST) & (height >= LOWEST)
+    logits = said[:, 1:11] - said[:, 1:11].max(axis=1, keepdims=True)
+    digits = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    seen = heat[which, rows, columns]
+    worth = seen.copy()
+    if len({block.zoom for block in blocks}) > 1:
+        worth = worth * np.exp(-np.square(np.log(np.maximum(height, LOWEST) / UNIT) / SPREAD))
+    order = np.flatnonzero(sized)
+    order = order[np.argsort(-worth[order], kind="stable")]
+    edges = edges / zoom[:, None]
+    return [Place(_box(edges[k], shape), float(seen[k]), digits[k]) for k in _distinct(edges, order)]
+
+
+def _distinct(edges: NDArray[np.float64], order: NDArray[np.int64]) -> list[int]:
+    """Of boxes (left, top, right, bottom) in an order, those that are not the same as one before."""
+    area = (edges[:, 2] - edges[:, 0]) * (edges[:, 3] - edges[:, 1])
+    kept: list[int] = []
+    left = np.ones(len(edges), bool)
+    for k in order:
+        if not left[k]:
+            continue
+        kept.append(int(k))
+        width = np.minimum(edges[:, 2], edges[k, 2]) - np.maximum(edges[:, 0], edges[k, 0])
+        height = np.minimum(edges[:, 3], edges[k, 3]) - np.maximum(edges[:, 1], edges[k, 1])
+        shared = np.maximum(width, 0) * np.maximum(height, 0)
+        left &= (shared <= SAME * (area + area[k] - shared)) & (shared <= INSIDE * np.minimum(area, area[k]))
+    return kept
+
+
+def _box(edges: NDArray[np.float64], shape: tuple[int, int]) -> Box:
+    """A box of whole working pixels that lies on the page."""
+    height, width = shape
+    left, top = min(max(0, round(edges[0])), width - 1), min(max(0, round(edges[1])), height - 1)
+    right, bottom = min(max(left + 1, round(edges[2])), width), min(max(top + 1, round(edges[3])), height)
+    return Box(left, top, right - left, bottom - top)

@@ -1,0 +1,322 @@
+"""Trains the detector on drills and writes its model folder.
+
+What is minimised is the penalty-reduced focal loss of "Objects as Points" (Zhou, Wang & Krähenbühl 2019, after Law &
+Deng's CornerNet) on where digits' middles lie, and at the middles the cross entropy of the value and the absolute error
+of the edges. Adam with decoupled weight decay, a warm-up and one cosine down; what is kept is the running mean of the
+weights, as in `train.py`. Validation drills come from writers and fonts that training never sees.
+
+Steps may run in mixed precision (bfloat16), which processors with AMX and GPUs do faster; what is saved is float32.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digitize import __version__, detect, drills, models
+from digitize.datasets import file_hash
+from digitize.drills import Asked, Boxes, Drill
+from digitize.engine import native_stderr_kept
+from digitize.errors import DatasetError, ModelError, OutputError, UsageError
+from digitize.losses import match_boxes
+from digitize.records import Box
+from digitize.train import AVERAGE_EVERY, WEIGHT_DECAY, blend, export, prefetched
+
+AVERAGE_STEPS = 500  # steps over which the running mean of the weights reaches back
+WARM_UP, MOST_WARM_UP = 0.1, 400  # of all steps, and steps
+EDGES_WEIGHT = 0.25  # of the edges' error beside the two other losses
+AT_MIDDLE = 0.999  # height of a bump from which a cell is a digit's middle
+RARE = -4.0  # bias of the middles' logit at the start: few cells are one
+REPORT_EVERY = 500  # steps
+VALIDATION_BLOCKS = 96
+SURE = 0.4  # probability of a middle from which a place counts as found when the detector is measured
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to train on, and how long.
+
+    Attributes:
+        output: the model folder to write; it is made, its files are replaced.
+        drills: files of `digitize sheets drills`, from the training writers.
+        held: one such file from the validation writers.
+        name: the model's name in its card; the folder's name where empty.
+        steps, batch_size, learning_rate, seed: as usual; a batch counts blocks.
+        start: a model folder whose weights training starts from; fresh ones where None.
+        mixed: run steps in bfloat16.
+        notes: added to the card under "data", one entry for each source that the drills were made from.
+    """
+
+    output: Path
+    drills: tuple[Path, ...]
+    held: Path
+    name: str = ""
+    steps: int = 18_000
+    batch_size: int = 16
+    learning_rate: float = 2.5e-3
+    seed: int = 1
+    start: Path | None = None
+    mixed: bool = True
+    notes: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.drills:
+            raise UsageError("a detector learns from drills, and none are given: make them with digitize sheets drills")
+        if self.steps < 1 or self.batch_size < 1 or not self.learning_rate > 0:
+            raise UsageError("steps and batch size must be at least 1 and the learning rate above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How training stands.
+
+    Attributes:
+        step, steps: counted from 1.
+        seconds: since the start.
+        loss: mean training loss since the last report.
+        validation_loss: of the running mean on the validation blocks.
+        accuracy: share of the middles on these whose value is right.
+    """
+
+    step: int
+    steps: int
+    seconds: float
+    loss: float
+    validation_loss: float
+    accuracy: float
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step}/{self.steps}, {self.seconds:.0f} s, loss {self.loss:.4f}, "
+            f"validation {self.validation_loss:.4f}, values {self.accuracy:.2%}"
+        )
+
+
+@dataclass(slots=True)
+class Course:
+    """The state of a training run.
+
+    Attributes:
+        options: what it was asked for.
+        drills: to train on.
+        blocks, truth, asked: the validation blocks, their digits, and what they ask for.
+        network: in training.
+        mean: a float32 twin with the running mean of its weights.
+    """
+
+    options: Options
+    drills: list[Drill] = field(repr=False)
+    blocks: NDArray[np.uint8] = field(repr=False)
+    truth: list[Boxes] = field(repr=False)
+    asked: Asked = field(repr=False)
+    network: Any = field(repr=False)
+    mean: Any = field(repr=False)
+
+
+def prepare(options: Options) -> Course:
+    """Read the drills and build the network.
+
+    Raises:
+        DatasetError: a file holds no drills, or none with digits.
+        ModelError: `start` is no detector.
+    """
+    with native_stderr_kept():
+        import keras
+
+        from digitize import network
+    keras.utils.set_random_seed(options.seed)
+    own = [drill for path in options.drills for drill in drills.load_drills(path)]
+    held = drills.load_drills(options.held)
+    if not any(len(drill.boxes) for drill in own) or not any(len(drill.boxes) for drill in held):
+        raise DatasetError(f"{options.drills[0]}, {options.held}: there is no digit on the drills; make more")
+    mean = network.scout()
+    mean.get_layer("places").bias.assign(np.r_[RARE, np.zeros(detect.CHANNELS - 1)].astype(np.float32))
+    if options.start is not None:
+        card = models.load_card(options.start)
+        if card.network != mean.name:
+            raise ModelError(f"{options.start} is a {card.network}, not a {mean.name}; choose another with --from")
+        mean.set_weights(keras.models.load_model(options.start / models.KERAS_FILE, compile=False).get_weights())
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if options.mixed else "float32")
+    try:
+        trained = network.scout()
+    finally:
+        keras.config.set_dtype_policy(usual)
+    trained.set_weights(mean.get_weights())
+    rng = np.random.default_rng(options.seed)
+    pairs = [drills.compose_block(held, rng, alike=True) for _ in range(VALIDATION_BLOCKS)]
+    blocks = np.stack([block for block, _ in pairs])[..., None]
+    truth = [boxes for _, boxes in pairs]
+    return Course(options, own, blocks, truth, np.stack([drills.ask(boxes) for boxes in truth]), trained, mean)
+
+
+def steps(course: Course) -> Iterator[Progress]:
+    """Train; afterwards the course's `mean` is the detector.
+
+    Yields:
+        A record every `REPORT_EVERY` steps and after the last.
+    """
+    import keras
+
+    options = course.options
+    warm = max(1, min(MOST_WARM_UP, round(WARM_UP * options.steps)))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, options.steps - warm), warmup_target=options.learning_rate, warmup_steps=warm
+    )
+    course.network.compile(
+        keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY), detection_loss, jit_compile=False
+    )
+    average = [np.array(weight) for weight in course.mean.get_weights()]
+    began, losses = time.perf_counter(), [0.0]
+    for step, (blocks, asked) in enumerate(prefetched(batches(course, options.steps)), 1):
+        losses.append(float(course.network.train_on_batch(blocks, asked)))
+        if step % AVERAGE_EVERY == 0 or step == options.steps:
+            reach = min(AVERAGE_STEPS, max(AVERAGE_EVERY, step / 10))
+            blend(average, course.network.get_weights(), AVERAGE_EVERY / reach)
+        if step % REPORT_EVERY == 0 or step == options.steps:
+            course.mean.set_weights(average)
+            answers = _answers(course)
+            loss = float(keras.ops.convert_to_numpy(detection_loss(course.asked, answers)))
+            middles = course.asked[..., 0] >= AT_MIDDLE
+            right = answers[..., 1:11].argmax(axis=-1)[middles] == course.asked[..., 2][middles]
+            seconds = time.perf_counter() - began
+            yield Progress(step, options.steps, seconds, float(np.mean(losses[1:])), loss, float(right.mean()))
+            losses = [0.0]
+
+
+def batches(course: Course, count: int) -> Iterator[tuple[NDArray[np.uint8], Asked]]:
+    """Compose `count` batches: blocks uint8 (batch, rows, columns, 1) and what they ask for."""
+    rng = np.random.default_rng(course.options.seed)
+    for _ in range(count):
+        pairs = [drills.compose_block(course.drills, rng) for _ in range(course.options.batch_size)]
+        blocks = np.stack([block for block, _ in pairs])[..., None]
+        yield blocks, np.stack([drills.ask(boxes) for _, boxes in pairs])
+
+
+def detection_loss(asked: Any, answers: Any) -> Any:
+    """The loss of a batch: how far what a detector answers is from what was asked for.
+
+    Args:
+        asked: float32 (N, rows, columns, 7), as `drills.ask` makes it.
+        answers: float32 (N, rows, columns, 15).
+
+    Returns:
+        A scalar tensor of the backend.
+    """
+    from keras import ops
+
+    bump, weight, value, edges = asked[..., 0], asked[..., 1], ops.cast(asked[..., 2], "int32"), asked[..., 3:]
+    middle = ops.cast(bump >= AT_MIDDLE, "float32")
+    logit = answers[..., 0]
+    seen = ops.sigmoid(logit)
+    missed = middle * ops.square(1 - seen) * ops.softplus(-logit)
+    invented = (1 - middle) * ops.power(1 - bump, 4) * ops.square(seen) * ops.softplus(logit)
+    entropy = ops.sparse_categorical_crossentropy(value, answers[..., 1:11], from_logits=True)
+    distance = ops.sum(ops.abs(answers[..., 11:15] - edges), axis=-1)
+    total = ops.maximum(ops.sum(weight), 1.0)
+    return (
+        ops.sum(missed + invented) / ops.maximum(ops.sum(middle), 1.0)
+        + ops.sum(weight * entropy) / total
+        + EDGES_WEIGHT * ops.sum(weight * distance) / total
+    )
+
+
+def _answers(course: Course) -> NDArray[np.float32]:
+    """What the running mean says of the validation blocks."""
+    size = course.options.batch_size
+    parts = [
+        np.asarray(course.mean.predict_on_batch(course.blocks[start : start + size]), np.float32)
+        for start in range(0, len(course.blocks), size)
+    ]
+    return np.concatenate(parts)
+
+
+def finish(course: Course) -> Path:
+    """Write the model folder.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from digitize import network
+
+    folder = course.options.output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        export(course.mean, folder)
+        models.write_card(folder, _card(course, network))
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error}): choose another folder") from error
+    return folder
+
+
+def measure(course: Course) -> dict[str, float]:
+    """Precision and recall of places on the validation blocks, and the share of matched ones whose value is right."""
+    found = given = there = right = 0
+    shape = detect.BLOCK_ROWS, detect.BLOCK_COLUMNS
+    for block, answer, truth in zip(course.blocks, _answers(course), course.truth, strict=True):
+        inner = (0, 0, detect.BLOCK_COLUMNS, detect.BLOCK_ROWS)
+        whole = detect.Block(block[..., 0], 0, 0, inner, 1.0)
+        places = [place for place in detect.find_places([whole], answer[None], shape) if place.seen >= SURE]
+        boxes = [
+            Box(max(0, round(left)), max(0, round(top)), max(1, round(right - left)), max(1, round(bottom - top)))
+            for _, left, top, right, bottom in truth.tolist()
+        ]
+        pairs = match_boxes(boxes, [place.box for place in places])
+        found, given, there = found + len(pairs), given + len(places), there + len(boxes)
+        right += sum(int(places[j].digits.argmax()) == int(truth[i][0]) for i, j in pairs)
+    return {
+        "validation_precision": found / max(1, given),
+        "validation_recall": found / max(1, there),
+        "validation_values": right / max(1, found),
+    }
+
+
+def _card(course: Course, network: Any) -> dict[str, Any]:
+    import keras
+
+    options = course.options
+    packages = ("keras", keras.backend.backend(), "numpy", "ai-edge-litert")
+    files = [{"name": path.name, "sha256": file_hash(path)} for path in (*options.drills, options.held)]
+    return {
+        "name": options.name or options.output.resolve().name,
+        "task": "detect",
+        "network": course.mean.name,
+        "views": 1,
+        "classes": list(models.DIGIT_CLASSES),
+        "takes": [detect.BLOCK_ROWS, detect.BLOCK_COLUMNS, 1],
+        "gives": [
+            detect.BLOCK_ROWS // detect.CELL_ROWS,
+            detect.BLOCK_COLUMNS // detect.CELL_COLUMNS,
+            detect.CHANNELS,
+        ],
+        "parameters": network.parameters(course.mean),
+        "macs": network.macs(course.mean),
+        "data": [*files, {"name": "drills in all", "sheets": len(course.drills)}, *options.notes],
+        "seed": options.seed,
+        "training": {
+            "steps": options.steps,
+            "batch_size": options.batch_size,
+            "learning_rate": options.learning_rate,
+            "precision": "mixed_bfloat16" if options.mixed else "float32",
+        },
+        "versions": {
+            "digitize": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
+        "trained_on": f"{os.cpu_count()} CPU cores, {keras.backend.backend()}",
+        "accuracy": measure(course),
+        "calibration": {"temperature": 1.0},
+    }

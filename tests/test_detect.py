@@ -1,0 +1,112 @@
+"""Places come out where they were planted, however a page is cut into blocks. No network: answers are made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stub import answer_for, write_model
+
+from digitize import detect, models
+from digitize.errors import ModelError
+
+SHAPE = detect.BLOCK_ROWS, detect.BLOCK_COLUMNS
+
+
+def block_at(left: int = 0, top: int = 0, *, zoom: float = 1.0, inner: tuple[int, int, int, int] | None = None):
+    shade = np.zeros(SHAPE, np.uint8)
+    return detect.Block(shade, left, top, inner or (0, 0, SHAPE[1], SHAPE[0]), zoom)
+
+
+def boxes(*rows: tuple[int, int, int, int, int]) -> np.ndarray:
+    return np.array(rows, np.float32).reshape(-1, 5)
+
+
+def test_planted_digits_are_found_with_value_and_box() -> None:
+    planted = boxes((7, 20, 30, 34, 50), (1, 36, 31, 40, 51), (0, 100, 80, 118, 101))
+    places = detect.find_places([block_at()], answer_for(planted)[None], SHAPE)
+    found = sorted((place.box.left, int(place.digits.argmax()), place.box) for place in places)
+    assert [value for _, value, _ in found] == [7, 1, 0]
+    for (_, _, box), (_, left, top, right, bottom) in zip(found, planted, strict=True):
+        assert (box.left, box.top, box.right, box.bottom) == pytest.approx((left, top, right, bottom), abs=1)
+    assert all(place.seen > 0.9 and place.digits.sum() == pytest.approx(1) for place in places)
+
+
+def test_ones_two_cells_apart_are_two() -> None:
+    planted = boxes((1, 20, 30, 24, 50), (1, 26, 30, 30, 50))
+    places = detect.find_places([block_at()], answer_for(planted)[None], SHAPE)
+    assert len(places) == 2
+
+
+def test_nothing_is_found_in_nothing() -> None:
+    assert detect.find_places([], np.zeros((0, 32, 128, 15), np.float32), SHAPE) == []
+    assert detect.find_places([block_at()], answer_for(boxes())[None], SHAPE) == []
+
+
+def test_a_digit_in_two_blocks_is_one_place() -> None:
+    width = 400
+    page = np.zeros((60, width), np.uint8)
+    page[20:40, 20:380:30] = 255
+    blocks = detect.cut_blocks(page, 1.0)
+    assert len(blocks) == 2
+    digit = (5, 200, 20, 214, 40)  # on both blocks
+    answers = np.stack(
+        [answer_for(boxes((digit[0], digit[1] - b.left, digit[2], digit[3] - b.left, digit[4]))) for b in blocks]
+    )
+    (place,) = detect.find_places(blocks, answers, page.shape)
+    assert (place.box.left, place.box.right) == pytest.approx((200, 214), abs=1)
+
+
+def test_of_two_sizes_the_fitting_one_counts() -> None:
+    """The same digit, 40 working pixels tall, seen in full size and in half; in half it is as tall as was learnt."""
+    full, half = boxes((4, 20, 30, 48, 70)), boxes((9, 10, 15, 24, 35))
+    answers = np.stack([answer_for(full), answer_for(half)])
+    (place,) = detect.find_places([block_at(zoom=1.0), block_at(zoom=0.5)], answers, SHAPE)
+    assert int(place.digits.argmax()) == 9
+    assert (place.box.left, place.box.bottom) == pytest.approx((20, 70), abs=2)
+
+
+def test_blank_pages_have_no_blocks() -> None:
+    assert detect.cut_blocks(np.zeros((500, 700), np.uint8), 0.5) == []
+
+
+@given(st.integers(1, 3000), st.sampled_from([detect.BLOCK_ROWS, detect.BLOCK_COLUMNS]))
+def test_blocks_cover_a_page_and_answer_for_every_pixel_once_or_more(length: int, block: int) -> None:
+    starts = detect._starts(length, block)
+    assert starts[0] == 0
+    assert starts[-1] + block >= length
+    last = len(starts) - 1
+    answered = np.zeros(length, int)
+    for k, start in enumerate(starts):
+        first = start + (detect.MARGIN if k else 0)
+        answered[first : start + block - (detect.MARGIN if k < last else 0)] += 1
+    assert answered.min() >= 1
+
+
+@pytest.mark.parametrize("shape", [(2, 128, 256), (2, 64, 256, 1)])
+def test_blocks_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    try:
+        detector = detect.Detector(models.find(models.DEFAULT_DETECTOR), device="cpu", threads=1)
+    except ModelError as error:
+        pytest.skip(f"needs the shipped detector: {error}")
+    with pytest.raises(ValueError, match="expected uint8"):
+        detector.answers(np.zeros(shape, np.uint8))
+
+
+def test_the_shipped_detector_answers_any_number_of_blocks() -> None:
+    try:
+        detector = detect.Detector(models.find(models.DEFAULT_DETECTOR), device="cpu", threads=1)
+    except ModelError as error:
+        pytest.skip(f"needs the shipped detector: {error}")
+    blocks = np.random.default_rng(0).integers(0, 255, (5, *SHAPE, 1)).astype(np.uint8)
+    answers = detector.answers(blocks)
+    assert answers.shape == (5, 32, 128, detect.CHANNELS)
+    np.testing.assert_allclose(answers[3:4], detector.answers(blocks[3:4]), atol=1e-4)
+
+
+def test_a_classifier_is_no_detector(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="one to detect is needed"):
+        detect.Detector(write_model(tmp_path / "model"), device="cpu")

@@ -1,0 +1,110 @@
+"""Drills: made sheets as the detector sees them, packed into blocks whose truth stays true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stub import Paper
+
+from digitize import detect, drills
+from digitize.errors import DatasetError
+from digitize.make import MadeDigit, MadePage
+
+
+def made_page(text: str = "4071", height: int = 40) -> MadePage:
+    """A drawn number with its truth, as the maker would give it."""
+    paper = Paper(2 * height, 2 * height * len(text))
+    paper.number(text, height, height // 2, height=height, gap=0.5)
+    digits = tuple(MadeDigit(int(v), box, 1, 1) for v, box in zip(text, paper.boxes, strict=True))
+    return MadePage("amount", paper.gray(), np.zeros(paper.ink.shape, np.uint16), digits)
+
+
+def drill() -> drills.Drill:
+    prepared = drills.prepare(made_page())
+    assert prepared is not None
+    return prepared
+
+
+def test_a_drill_has_digits_of_its_size() -> None:
+    prepared = drill()
+    heights = prepared.boxes[:, 4] - prepared.boxes[:, 2]
+    assert heights == pytest.approx(np.full(4, drills.DRILL_UNIT), rel=0.15)
+    for value, left, top, right, bottom in prepared.boxes:
+        inside = prepared.shade[round(top) : round(bottom), round(left) : round(right)]
+        assert inside.max() > 150, f"no ink where {value} should be"
+
+
+def test_pages_that_are_too_large_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drills, "LARGEST_PAGE", 10)
+    assert drills.prepare(made_page()) is None
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_every_box_of_a_block_has_its_ink(alike: bool) -> None:
+    rng = np.random.default_rng(3)
+    ones = drills.prepare(made_page("1"))
+    assert ones is not None
+    for _ in range(20):
+        block, boxes = drills.compose_block([drill(), ones], rng, alike=alike)
+        assert block.shape == (detect.BLOCK_ROWS, detect.BLOCK_COLUMNS)
+        assert len(boxes)
+        for _, left, top, right, bottom in boxes:
+            rows = slice(max(0, round(top)), round(bottom))
+            columns = slice(max(0, round(left)), round(right))
+            assert block[rows, columns].max() > 70
+
+
+def test_the_same_seed_composes_the_same_block() -> None:
+    pair = [drills.compose_block([drill()], np.random.default_rng(9)) for _ in range(2)]
+    assert (pair[0][0] == pair[1][0]).all()
+    assert (pair[0][1] == pair[1][1]).all()
+
+
+def test_what_is_asked_for_a_digit() -> None:
+    asked = drills.ask(np.array([[6, 40, 40, 54, 60]], np.float32))
+    row, column = np.unravel_index(asked[..., 0].argmax(), asked.shape[:2])
+    assert asked[row, column, 0] == 1
+    assert asked[row, column, 2] == 6
+    x, y = (column + 0.5) * detect.CELL_COLUMNS, (row + 0.5) * detect.CELL_ROWS
+    edges = asked[row, column, 3:] * detect.UNIT
+    assert (x - edges[0], y - edges[1], x + edges[2], y + edges[3]) == pytest.approx((40, 40, 54, 60), abs=1e-3)
+    assert (asked[..., 0] == 1).sum() == 1
+
+
+def test_digits_off_the_block_ask_for_nothing() -> None:
+    assert not drills.ask(np.array([[6, -90, -90, -70, -60]], np.float32)).any()
+
+
+def test_drills_come_back_from_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "drills.npz"
+    own = [drill(), drill()]
+    np.savez(
+        path,
+        shapes=np.array([one.shade.shape for one in own], np.int32),
+        shades=np.concatenate([one.shade.ravel() for one in own]),
+        boxes=np.concatenate([one.boxes for one in own]),
+        counts=np.array([len(one.boxes) for one in own], np.int32),
+    )
+    for read, written in zip(drills.load_drills(path), own, strict=True):
+        assert (read.shade == written.shade).all()
+        assert (read.boxes == written.boxes).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", None])
+def test_what_is_no_drills_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "drills.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DatasetError, match="holds no drills"):
+        drills.load_drills(path)
+
+
+def test_drills_that_do_not_add_up_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "drills.npz"
+    np.savez(
+        path, shapes=np.array([[4, 4]]), shades=np.zeros(9, np.uint8), boxes=np.zeros((0, 5)), counts=np.array([0])
+    )
+    with pytest.raises(DatasetError, match="do not add up"):
+        drills.load_drills(path)
