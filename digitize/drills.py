@@ -43,7 +43,8 @@ WEIGHTS = {  # of the maker's kinds: joined digits and print around digits are w
 LARGEST_PAGE, LARGEST_DRILL = 1_500_000, 1_000_000  # pixels
 LEAST_SIDE = 6  # pixels
 
-SIZE_SPREAD, MOST_SIZE = 0.22, 0.5  # log: how far off the page's digit height may be, as `clean.digit_height` errs
+SIZE_SPREAD, MOST_SIZE = 0.25, 0.55  # log: how far off the page's digit height may be, as `clean.digit_height` errs
+SIDEWAYS = 0.06  # share of drills that lie on their side and have no digits: a page has to be turned to be read
 STRETCH = 0.07  # log, standard deviation
 SLANT, TURN, MUCH_TURN = 0.08, 0.03, 0.1  # x per y and radians, standard deviations
 OFTEN_WHOLE = 0.25  # share of large drills that may fill a block
@@ -161,6 +162,8 @@ def compose_block(drills: list[Drill], rng: np.random.Generator, *, alike: bool 
         tallest = left = tries = 0
         while left < detect.BLOCK_COLUMNS - LEAST_SIDE:
             drill = drills[rng.integers(len(drills))]
+            if not alike and rng.random() < SIDEWAYS:
+                drill = _laid_down(drill, 1 if rng.random() < 0.5 else 3)
             window = _window(drill, rng, alike=alike)
             height, width = window.height, window.width
             room = detect.BLOCK_ROWS - top, detect.BLOCK_COLUMNS - left
@@ -184,6 +187,11 @@ def compose_block(drills: list[Drill], rng: np.random.Generator, *, alike: bool 
             break
         top += tallest + int(rng.integers(*APART))
     return block, np.concatenate(boxes) if boxes else np.zeros((0, 5), np.float32)
+
+
+def _laid_down(drill: Drill, quarters: int) -> Drill:
+    """A drill on its side; what stands on it is no digit until somebody turns it."""
+    return Drill(np.ascontiguousarray(np.rot90(drill.shade, quarters)), drill.boxes[:0])
 
 
 @dataclass(frozen=True, slots=True)

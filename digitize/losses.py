@@ -1,9 +1,9 @@
 """Where digits get lost: for a labelled set, how many each stage loses, so that the largest loss is worked on first.
 
-Reads the sheets as `scan` does, then takes each sheet down to its candidates once more and asks of every true digit
-that did not come out right which stage spoiled it. Answers belong to true boxes as in the shared scorer: by an
-intersection over union of at least `MATCH`, or where each box holds the other's centre, best overlap first. Sets
-without boxes are aligned as strings (Levenshtein), which tells less.
+Reads the sheets as `scan` does, then takes each sheet down to its candidates, or to a detector's places, once more and
+asks of every true digit that did not come out right which stage spoiled it. Answers belong to true boxes as in the
+shared scorer: by an intersection over union of at least `MATCH`, or where each box holds the other's centre, best
+overlap first. Sets without boxes are aligned as strings (Levenshtein), which tells less.
 
 The stages are asked in their order, so a digit is counted once, at the first stage that can be blamed. All that is
 known of a digit is its box: ink of a neighbour inside it counts as its own, which blurs the border between causes.
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from digitize import sheets
 from digitize.errors import DatasetError, SheetError
 from digitize.records import Box, Digit, Page
-from digitize.scan import Draft, Scanner, draft_page, slice_runs
+from digitize.scan import Draft, Scanner
 
 MATCH = 0.35  # intersection over union from which an answer is held to be at a true box, as in the shared scorer
 SAME_PLACE = 0.7  # intersection over union from which a candidate is that digit, whatever its ink
@@ -297,16 +297,8 @@ def _examine(
     except (TypeError, ValueError) as error:
         raise DatasetError(f"truth.json, {name}: no box of [digit, left, top, width, height] ({error})") from error
     ordered = want is not None and want == "".join(str(value) for value, _ in truth)
-    draft = _all_candidates(pages[0], scanner)
+    draft = scanner.offer(pages[0])
     return SheetLosses(name, group, True, _boxed(truth, answers, draft, ordered=ordered))
-
-
-def _all_candidates(page: Page, scanner: Scanner) -> Draft:
-    """The page with every candidate that could be offered."""
-    draft = draft_page(page, scanner.settings, cut=False)
-    if scanner.settings.split:
-        slice_runs(draft, [set(range(len(run.glyphs))) for run in draft.runs])
-    return draft
 
 
 def _boxed(truth: Truth, answers: list[Digit], draft: Draft, *, ordered: bool) -> Tally:
@@ -366,8 +358,8 @@ class _View:
 
     Attributes:
         draft: with every candidate.
-        corners: float64 (N, 4), of the candidates, in page pixels.
-        places: for each candidate its run and its index in it.
+        corners: float64 (N, 4), of the candidates, or of a detector's places, in page pixels.
+        places: for each candidate its run and its index in it; none for a detector's places.
     """
 
     draft: Draft
@@ -376,6 +368,8 @@ class _View:
 
     @staticmethod
     def of(draft: Draft) -> _View:
+        if draft.places:
+            return _View(draft, _corners([place.box for place in draft.places]) / draft.ink.scale, [])
         places = [(r, c) for r, run in enumerate(draft.runs) for c in range(len(run.candidates))]
         corners = _corners([draft.runs[r].candidates[c].box for r, c in places]) / draft.ink.scale
         return _View(draft, corners, places)
@@ -396,8 +390,10 @@ class _View:
         if not len(self.corners):
             return False
         ious = _ious(box[None], self.corners)[0]
-        if ious.max() >= SAME_PLACE:
+        if ious.max() >= (SAME_PLACE if self.places else MATCH):
             return True
+        if not self.places:  # a detector says where a digit is, not which ink is its
+            return False
         pen, _ = self.ink_in(box)
         left, top, right, bottom = self._working(box)
         for k in np.flatnonzero(ious > 0):

@@ -250,6 +250,17 @@ class Scanner:
         """Read pages that are in memory already, as one batch."""
         return self._read_drafts([self._draft(page) for page in pages], None)
 
+    def offer(self, page: Page) -> Draft:
+        """The page with everything that could be answered: every place, or every candidate of contours, sliced."""
+        if self._detector is not None:
+            draft = self._draft(page)
+            self._detect([draft])
+            return draft
+        draft = draft_page(page, self.settings, cut=False)
+        if self.settings.split:
+            slice_runs(draft, [set(range(len(run.glyphs))) for run in draft.runs])
+        return draft
+
     def _read_into(self, owners: list[_Opened], drafts: list[Draft], on_page: OnPage | None) -> None:
         for owner, reading in zip(owners, self._read_drafts(drafts, on_page), strict=True):
             owner.pages.append(reading)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 from stub import Paper
 
-from digitize.clean import Ink, digit_height, extract_ink, find_rules, stroke_width
+from digitize.clean import INK_SHADE, Ink, digit_height, extract_ink, find_rules, stroke_width
 from digitize.records import Box, Gray, Mask
 
 KEPT = 0.9  # share of the middle of the planted strokes that has to be found
@@ -134,6 +134,35 @@ def test_fat_digits_beside_thin_ones() -> None:
     ink = extract_ink(digits.gray())
     for box in digits.boxes:
         assert kept_in(ink, digits, box) > 0.85, box
+
+
+def test_a_large_page_of_thick_strokes_is_halved_and_loses_nothing() -> None:
+    digits = Paper(1500, 1500)
+    digits.number("608", 100, 100, height=120)
+    ink = extract_ink(digits.gray())
+    assert ink.scale == 0.5
+    assert ink.pen.shape == ink.shade.shape == (750, 750)
+    assert kept(ink, digits) > KEPT
+    assert pieces(ink) == 3
+
+
+def test_a_large_page_with_thin_writing_too_is_not_halved() -> None:
+    digits = Paper(1500, 1500)
+    digits.number("608", 100, 100, height=120)
+    digits.number("271271271271", 100, 400, height=36)
+    digits.number("271271271271", 100, 500, height=36)
+    ink = extract_ink(digits.gray())
+    assert ink.scale == 1.0
+    assert all(kept_in(ink, digits, box) > 0.85 for box in digits.boxes)
+
+
+def test_shade_is_dark_where_the_pen_was_and_light_elsewhere() -> None:
+    digits = Paper(160, 420)
+    digits.number("608", 60, 60)
+    ink = extract_ink(digits.gray())
+    shade = cv2.resize(ink.shade, digits.ink.shape[::-1], interpolation=cv2.INTER_AREA)
+    assert np.percentile(shade[digits.ink > 0.9], 10) > INK_SHADE
+    assert np.percentile(shade[cv2.dilate(digits.ink, np.ones((9, 9))) == 0], 95) < 0.5 * INK_SHADE
 
 
 # Rules and frames

@@ -56,6 +56,13 @@ def test_every_box_of_a_block_has_its_ink(alike: bool) -> None:
             assert block[rows, columns].max() > 70
 
 
+def test_drills_on_their_side_have_no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drills, "SIDEWAYS", 1.0)
+    block, boxes = drills.compose_block([drill()], np.random.default_rng(3))
+    assert block.max() > 150
+    assert boxes.shape == (0, 5)
+
+
 def test_the_same_seed_composes_the_same_block() -> None:
     pair = [drills.compose_block([drill()], np.random.default_rng(9)) for _ in range(2)]
     assert (pair[0][0] == pair[1][0]).all()
