@@ -25,6 +25,7 @@ __all__ = ["__version__", "read"]
 def read(
     *paths: str | os.PathLike[str],
     model: str | None = None,
+    detector: str | None = None,
     device: str = "auto",
     pages: str | None = None,
     dpi: float = 300,
@@ -37,6 +38,7 @@ def read(
     Args:
         paths: files, folders or patterns.
         model: name or folder of a model; the default one where None.
+        detector: the same of a detector; "none" reads by contours alone.
         device: "auto", "cpu", "gpu" or "gpu:N".
         pages: which pages of each sheet, such as "1-3,7"; all where None.
         dpi: resolution at which PDF pages are rendered.
@@ -52,13 +54,14 @@ def read(
     from digitize import sheets
 
     wanted = sheets.EVERY_PAGE if pages is None else sheets.parse_pages(pages)
-    scanner = _scanner(model, device, review_below)
+    scanner = _scanner(model, detector, device, review_below)
     yield from scanner.read_sheets(sheets.find([os.fspath(path) for path in paths]), pages=wanted, dpi=dpi)
 
 
 @functools.lru_cache(maxsize=4)
-def _scanner(model: str | None, device: str, review_below: float | None) -> Scanner:
+def _scanner(model: str | None, detector: str | None, device: str, review_below: float | None) -> Scanner:
     from digitize.batch import load_scanner
     from digitize.scan import REVIEW_BELOW, Settings
 
-    return load_scanner(model, device, Settings(review_below=REVIEW_BELOW if review_below is None else review_below))
+    settings = Settings(review_below=REVIEW_BELOW if review_below is None else review_below)
+    return load_scanner(model, device, settings, detector=detector)

@@ -95,13 +95,18 @@ def load_scanner(
         UsageError: `max_error` cannot be reached.
     """
     classifier = Classifier(models.find(model), device=device, batch_size=settings.batch_size)
-    calibration = Calibration.from_card(classifier.card.calibration)
-    if max_error is not None:
-        settings = replace(settings, review_below=calibration.threshold_for(max_error))
-        log.info("digits below a confidence of %.4f are marked for review", settings.review_below)
     finder = load_detector(detector, classifier.device)
     found_by = f", detector {finder.card.name}" if finder else ""
     log.info("%s%s", classifier.description, found_by)
+    calibration = Calibration.plain()
+    if classifier.card.measured_with == (finder.card.tflite_sha256 if finder else ""):
+        calibration = Calibration.from_card(classifier.card.calibration)
+    else:
+        name = classifier.card.name
+        log.warning("%s was not calibrated with this detector: confidences are the networks' own", name)
+    if max_error is not None:
+        settings = replace(settings, review_below=calibration.threshold_for(max_error))
+        log.info("digits below a confidence of %.4f are marked for review", settings.review_below)
     return Scanner(classifier, detector=finder, calibration=calibration, settings=settings)
 
 
@@ -185,8 +190,8 @@ def _generator(job: Job, settings: Settings) -> write.Generator:
     return write.Generator(
         __version__,
         card.name,
-        card.content["files"][models.TFLITE_FILE],
+        card.tflite_sha256,
         described,
         detector=finder.name if finder else None,
-        detector_sha256=finder.content["files"][models.TFLITE_FILE] if finder else "",
+        detector_sha256=finder.tflite_sha256 if finder else "",
     )

@@ -132,10 +132,11 @@ def calibrate(
     """
     settings = Settings(rotate="off")
     classifier = Classifier(folder, device="cpu", batch_size=settings.batch_size)
-    scanner = Scanner(classifier, detector=load_detector(detector, "cpu"), settings=settings)
+    finder = load_detector(detector, "cpu")
+    scanner = Scanner(classifier, detector=finder, settings=settings)
     judged = judge(scanner, made_sheets(sources, count, seed=seed, jobs=jobs))
     outcome = assess(judged, placed=placed)
-    store(folder, outcome, seed=seed)
+    store(folder, outcome, seed=seed, detector=finder.card if finder else None)
     return outcome
 
 
@@ -233,8 +234,14 @@ def assess(judged: Judged, *, placed: bool = False) -> Outcome:
     )
 
 
-def store(folder: Path, outcome: Outcome, *, seed: int = SEED) -> None:
+def store(folder: Path, outcome: Outcome, *, seed: int = SEED, detector: models.Card | None = None) -> None:
     """Write a calibration into a model's card; what else the card says of calibration is kept.
+
+    Args:
+        folder: of the model.
+        outcome: the curve and how good it is.
+        seed: of the sheets that it was measured on.
+        detector: card of the one that read with it: a curve holds for the pair alone.
 
     Raises:
         ModelError: the model disagrees with its card.
@@ -245,6 +252,8 @@ def store(folder: Path, outcome: Outcome, *, seed: int = SEED) -> None:
         "digits": outcome.digits,
         "answers": outcome.answers,
         "seed": seed,
+        "detector": detector.name if detector else None,
+        "detector_sha256": detector.tflite_sha256 if detector else "",
         "error_before": round(outcome.before, confidence.DECIMALS),
         "error_after": round(outcome.after, confidence.DECIMALS),
     }

@@ -155,9 +155,11 @@ def train(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a network on MNIST, and on lessons where given, and write its model folder."""
+    """Train a classifier on MNIST and on lessons, or a detector on drills, and write its model folder."""
     _listen(quiet, verbose)
     if network == "scout":
+        if tiles or data:
+            raise errors.UsageError("scout learns from --drills and --held, not from --data and --tiles")
         _train_detector(output, drills or [], held, steps=steps, seed=seed, start=start, name=name)
         return
     from digitize import train as training

@@ -193,7 +193,7 @@ def load_tiles(path: Path, *, seed: int = 0) -> TileSet:
     Raises:
         DatasetError: the file cannot be read or does not fit this form.
     """
-    arrays = _read_npz(path)
+    arrays = read_npz(path)
     missing = {"tiles", "labels"} - arrays.keys()
     if missing:
         raise DatasetError(f"{path} has no array {' and no '.join(sorted(missing))}: it holds {sorted(arrays)}")
@@ -270,7 +270,7 @@ def _check_pair(place: Path, part: str, images: Images, labels: Labels) -> None:
 def _read_writers(path: Path, count: int, hashes: dict[str, str]) -> NDArray[np.int64] | None:
     if not path.is_file():
         return None
-    arrays = _read_npz(path)
+    arrays = read_npz(path)
     if "train" not in arrays:
         raise DatasetError(f"{path} has no array train: it holds {sorted(arrays)}; delete it or fetch it again")
     writers = arrays["train"].astype(np.int64)
@@ -280,7 +280,12 @@ def _read_writers(path: Path, count: int, hashes: dict[str, str]) -> NDArray[np.
     return writers
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a file by name.
+
+    Raises:
+        DatasetError: it is missing, damaged or no `.npz`.
+    """
     try:
         if not zipfile.is_zipfile(path):
             raise DatasetError(f"{path} is no npz file, or is not there: make it again")

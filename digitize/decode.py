@@ -36,9 +36,8 @@ BASE_PRIOR = 0.5  # log odds: made sheets prefer 0 by a hair, but a digit in dou
 BESIDE = 2.5  # heights to each side within which neighbours vote
 ALIKE = 0.5  # of its height that a neighbour has to have
 PRIOR_WEIGHT, MOST_PRIOR = 2.5, 4.0  # of the votes' log odds; chosen on the maker's validation sheets
-SEEN_BIAS, SEEN_POWER, INK_POWER = 0.0, 1.0, 0.0  # of the log odds that there is a digit in a place
-DETECTOR_POWER, CLASSIFIER_POWER = 1.0, 0.25  # of what the two networks say it is
-LEAST_THERE = 0.4  # probability of a digit from which a place is reported
+CLASSIFIER_POWER = 0.25  # of the classifier's opinion beside the detector's; chosen on the maker's validation sheets
+LEAST_SEEN = 0.4  # probability of a digit from which a place is reported; chosen likewise
 MOST_STATES = 4000  # sets of explained atoms walked before a run is read greedily
 
 
@@ -62,24 +61,22 @@ def agree(places: list[Place], probabilities: Probabilities) -> list[Found]:
     """Let two networks speak on each place: the detector, which saw the page, and the classifier, which saw the ink.
 
     Their opinions on which digit it is are pooled as a product of powers (Genest & Zidek, "Combining Probability
-    Distributions", Statistical Science 1986), and so are the odds that there is a digit at all.
+    Distributions", Statistical Science 1986). Whether there is a digit at all is the detector's to say: on made sheets
+    the classifier's "no digit" made that worse, since it sees no more of the page than two digits' widths.
 
     Args:
         places: what the detector found.
         probabilities: float32 (len(places), 10 or 11), what the classifier says of each place's ink.
 
     Returns:
-        The places that are digits rather than not, in the same order.
+        What is reported, in the same order: places seen with at least `LEAST_SEEN`.
     """
-    shares, whole = split_classes(probabilities)
+    shares, _ = split_classes(probabilities)
     found = []
     for k, place in enumerate(places):
-        seen = float(np.clip(place.seen, LEAST, 1 - LEAST))
-        odds = SEEN_BIAS + SEEN_POWER * np.log(seen / (1 - seen)) + INK_POWER * np.log(whole[k] / (1 - whole[k]))
-        pooled = np.maximum(place.digits, LEAST) ** DETECTOR_POWER * np.maximum(shares[k], LEAST) ** CLASSIFIER_POWER
-        there = float(1.0 / (1.0 + np.exp(-odds)))
-        if there >= LEAST_THERE:
-            found.append(Found(k, place.box, there * np.asarray(pooled / pooled.sum(), np.float64)))
+        if place.seen >= LEAST_SEEN:
+            pooled = np.maximum(place.digits, LEAST) * np.maximum(shares[k], LEAST) ** CLASSIFIER_POWER
+            found.append(Found(k, place.box, place.seen * np.asarray(pooled / pooled.sum(), np.float64)))
     return found
 
 

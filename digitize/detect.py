@@ -28,6 +28,7 @@ UNIT = 20  # pixels: how tall digits are on what the network looks at
 BLOCK_ROWS, BLOCK_COLUMNS = 128, 256  # pixels
 CELL_ROWS, CELL_COLUMNS = 4, 2  # pixels
 MARGIN = 16  # pixels at a block's inner edges for which the neighbouring block answers
+DOUBLE = CELL_ROWS  # pixels of a margin for which both answer, or a digit there could fall between them
 CHANNELS = 15  # logit of a middle, ten logits of digits, distances to left, top, right, bottom in `UNIT`
 INKED, LEAST_INKED = 60, 12  # shade from which a pixel may be ink, and how many of them a block needs to be looked at
 LEAST = 0.08  # probability of a middle from which a cell is a place
@@ -39,6 +40,7 @@ BATCH_SIZE = 32  # blocks at once, at most
 CPU_PIECE = 4  # blocks LiteRT takes at a time
 
 Blocks = NDArray[np.uint8]  # (N, BLOCK_ROWS, BLOCK_COLUMNS, 1), 0 paper, see `clean.Ink.shade`
+Peaks = NDArray[np.float64]  # (N, 16), see `find_peaks`
 Answers = NDArray[np.float32]  # (N, rows of cells, columns of cells, CHANNELS)
 
 
@@ -111,25 +113,31 @@ def cut_blocks(shade: Gray, zoom: float) -> list[Block]:
         shade: uint8 (h, w), see `clean.Ink`.
         zoom: by which the page is resized.
     """
-    size = max(4, round(shade.shape[1] * zoom)), max(4, round(shade.shape[0] * zoom))
-    how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
-    page = np.asarray(cv2.resize(shade, size, interpolation=how), dtype=np.uint8)
+    page = resized(shade, zoom)
+    rows, columns = page.shape
     blocks = []
-    for top in _starts(page.shape[0], BLOCK_ROWS):
-        for left in _starts(page.shape[1], BLOCK_COLUMNS):
+    for top in _starts(rows, BLOCK_ROWS):
+        for left in _starts(columns, BLOCK_COLUMNS):
             part = page[top : top + BLOCK_ROWS, left : left + BLOCK_COLUMNS]
             if np.count_nonzero(part > INKED) < LEAST_INKED:
                 continue
             block = np.zeros((BLOCK_ROWS, BLOCK_COLUMNS), np.uint8)
             block[: part.shape[0], : part.shape[1]] = part
             inner = (
-                MARGIN if left else 0,
-                MARGIN if top else 0,
-                BLOCK_COLUMNS - MARGIN if left + BLOCK_COLUMNS < page.shape[1] else BLOCK_COLUMNS,
-                BLOCK_ROWS - MARGIN if top + BLOCK_ROWS < page.shape[0] else BLOCK_ROWS,
+                MARGIN - DOUBLE if left else 0,
+                MARGIN - DOUBLE if top else 0,
+                BLOCK_COLUMNS - MARGIN + DOUBLE if left + BLOCK_COLUMNS < columns else columns - left,
+                BLOCK_ROWS - MARGIN + DOUBLE if top + BLOCK_ROWS < rows else rows - top,
             )
             blocks.append(Block(block, left, top, inner, zoom))
     return blocks
+
+
+def resized(shade: Gray, zoom: float) -> Gray:
+    """A page, uint8 (h, w), in another size; at least 4 pixels a side."""
+    size = max(4, round(shade.shape[1] * zoom)), max(4, round(shade.shape[0] * zoom))
+    how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(shade, size, interpolation=how), dtype=np.uint8)
 
 
 def _starts(length: int, block: int) -> list[int]:
@@ -140,23 +148,20 @@ def _starts(length: int, block: int) -> list[int]:
     return [round(k * (length - block) / (count - 1)) for k in range(count)]
 
 
-def find_places(blocks: list[Block], answers: Answers, shape: tuple[int, int]) -> list[Place]:
-    """Find the digits in what a network answered for the blocks of one page.
+def find_peaks(blocks: list[Block], answers: Answers) -> Peaks:
+    """Find where a network saw the middles of digits.
 
     Args:
-        blocks: of the page, in one size or several.
+        blocks: of one page.
         answers: float32 (len(blocks), rows, columns, 15).
-        shape: (h, w) of the page in working pixels.
 
     Returns:
-        Places, the surest first, of which no two are the same digit.
+        float64 (N, 16), a row for each peak: how surely it is one; its zoom; left, top, right, bottom in working
+        pixels; the ten digits' probabilities.
     """
-    if not blocks:
-        return []
     heat = 1.0 / (1.0 + np.exp(-answers[..., 0].astype(np.float64)))
-    single = heat.astype(np.float32)
-    highest = np.stack([cv2.dilate(one, np.ones((3, 3), np.uint8)) for one in single])
-    which, rows, columns = np.nonzero((single >= highest) & (heat >= LEAST))
+    highest = np.stack([cv2.dilate(one, np.ones((3, 3), np.uint8)) for one in heat])
+    which, rows, columns = np.nonzero((heat >= highest) & (heat >= LEAST))
     y, x = (rows + 0.5) * CELL_ROWS, (columns + 0.5) * CELL_COLUMNS
     inner = np.array([block.inner for block in blocks])[which].reshape(-1, 4)
     kept = (x >= inner[:, 0]) & (y >= inner[:, 1]) & (x < inner[:, 2]) & (y < inner[:, 3])
@@ -165,38 +170,52 @@ def find_places(blocks: list[Block], answers: Answers, shape: tuple[int, int]) -
     zoom = np.array([block.zoom for block in blocks])[which]
     x, y = x + np.array([block.left for block in blocks])[which], y + np.array([block.top for block in blocks])[which]
     edges = np.stack([x, y, x, y], axis=1) + UNIT * said[:, 11:15] * (-1, -1, 1, 1)
-    width, height = edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1]
-    sized = (width >= NARROWEST) & (height >= LOWEST)
-    logits = said[:, 1:11] - said[:, 1:11].max(axis=1, keepdims=True)
-    digits = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    seen = heat[which, rows, columns]
-    worth = seen.copy()
-    if len({block.zoom for block in blocks}) > 1:
-        worth = worth * np.exp(-np.square(np.log(np.maximum(height, LOWEST) / UNIT) / SPREAD))
-    order = np.flatnonzero(sized)
-    order = order[np.argsort(-worth[order], kind="stable")]
-    edges = edges / zoom[:, None]
-    return [Place(_box(edges[k], shape), float(seen[k]), digits[k]) for k in _distinct(edges, order)]
+    sized = (edges[:, 2] - edges[:, 0] >= NARROWEST) & (edges[:, 3] - edges[:, 1] >= LOWEST)
+    digits = np.exp(said[:, 1:11] - said[:, 1:11].max(axis=1, keepdims=True))
+    digits /= digits.sum(axis=1, keepdims=True)
+    peaks = np.c_[heat[which, rows, columns], zoom, edges / zoom[:, None], digits]
+    return np.asarray(peaks[sized], dtype=np.float64)
+
+
+def find_places(peaks: Peaks, shape: tuple[int, int]) -> list[Place]:
+    """Of the peaks of a page, in one size or several, take those that are not one digit seen twice.
+
+    Args:
+        peaks: as `find_peaks` gives them.
+        shape: (h, w) of the page in working pixels.
+
+    Returns:
+        Places, the surest first; where several sizes were looked at, those whose size fits best.
+    """
+    seen, zoom, edges = peaks[:, 0], peaks[:, 1], peaks[:, 2:6]
+    worth = seen
+    if len(np.unique(zoom)) > 1:
+        height = (edges[:, 3] - edges[:, 1]) * zoom
+        worth = seen * np.exp(-np.square(np.log(height / UNIT) / SPREAD))
+    on_page = (edges[:, 2] > 0) & (edges[:, 3] > 0) & (edges[:, 0] < shape[1]) & (edges[:, 1] < shape[0])
+    order = np.argsort(-worth, kind="stable")
+    kept = _distinct(edges, order[on_page[order]])
+    return [Place(box_within(edges[k], shape), float(seen[k]), peaks[k, 6:]) for k in kept]
 
 
 def _distinct(edges: NDArray[np.float64], order: NDArray[np.int64]) -> list[int]:
     """Of boxes (left, top, right, bottom) in an order, those that are not the same as one before."""
     area = (edges[:, 2] - edges[:, 0]) * (edges[:, 3] - edges[:, 1])
     kept: list[int] = []
-    left = np.ones(len(edges), bool)
+    free = np.ones(len(edges), bool)
     for k in order:
-        if not left[k]:
+        if not free[k]:
             continue
         kept.append(int(k))
         width = np.minimum(edges[:, 2], edges[k, 2]) - np.maximum(edges[:, 0], edges[k, 0])
         height = np.minimum(edges[:, 3], edges[k, 3]) - np.maximum(edges[:, 1], edges[k, 1])
         shared = np.maximum(width, 0) * np.maximum(height, 0)
-        left &= (shared <= SAME * (area + area[k] - shared)) & (shared <= INSIDE * np.minimum(area, area[k]))
+        free &= (shared <= SAME * (area + area[k] - shared)) & (shared <= INSIDE * np.minimum(area, area[k]))
     return kept
 
 
-def _box(edges: NDArray[np.float64], shape: tuple[int, int]) -> Box:
-    """A box of whole working pixels that lies on the page."""
+def box_within(edges: NDArray[np.float64], shape: tuple[int, ...]) -> Box:
+    """The box of whole pixels with these edges (left, top, right, bottom) that lies on a page of (h, w)."""
     height, width = shape
     left, top = min(max(0, round(edges[0])), width - 1), min(max(0, round(edges[1])), height - 1)
     right, bottom = min(max(left + 1, round(edges[2])), width), min(max(top + 1, round(edges[3])), height)

@@ -197,10 +197,15 @@ def _model(deep: bool, wanted: str | os.PathLike[str] | None) -> Iterator[Findin
     except (DigitizeError, ImportError) as error:
         yield Finding("model", "wrong", str(error), f"{REINSTALL}, or give another folder with --model")
         return
-    digest = str(card.content["files"][models.TFLITE_FILE])
-    yield Finding("model", "ok", f"{card.name} in {folder}, sha256 {digest[:12]} as its card says")
+    yield Finding("model", "ok", f"{card.name} in {folder}, sha256 {card.tflite_sha256[:12]} as its card says")
     if deep:
         yield _model_runs(folder)
+    try:
+        finder = models.load_card(models.find(models.DEFAULT_DETECTOR))
+    except DigitizeError as error:
+        yield Finding("detector", "wrong", str(error), f"{REINSTALL}, or scan with --detector none")
+        return
+    yield Finding("detector", "ok", f"{finder.name}, sha256 {finder.tflite_sha256[:12]} as its card says")
 
 
 def _model_runs(folder: Path) -> Finding:

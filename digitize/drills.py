@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from digitize import detect
 from digitize.clean import extract_ink
-from digitize.errors import DatasetError
+from digitize.datasets import read_npz
+from digitize.errors import DatasetError, OutputError
 from digitize.hands import Split
 from digitize.make import MadePage, Sources, scene_at
 from digitize.records import Gray
@@ -80,8 +81,7 @@ def prepare(made: MadePage) -> Drill | None:
     width, height = round(ink.shade.shape[1] * zoom), round(ink.shade.shape[0] * zoom)
     if min(width, height) < LEAST_SIDE or width * height > LARGEST_DRILL:
         return None
-    how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
-    shade = np.asarray(cv2.resize(ink.shade, (width, height), interpolation=how), dtype=np.uint8)
+    shade = detect.resized(ink.shade, zoom)
     scale = ink.scale * zoom
     boxes = [
         [d.value, d.box.left * scale, d.box.top * scale, d.box.right * scale, d.box.bottom * scale] for d in made.digits
@@ -111,12 +111,31 @@ def write_drills(
         for drill in tqdm(work, total=count, unit="sheet", disable=None):
             if drill is not None:
                 drills.append(drill)
-    shapes = np.array([drill.shade.shape for drill in drills], np.int32).reshape(-1, 2)
+    save_drills(path, drills)
+    return sum(len(drill.boxes) for drill in drills)
+
+
+def save_drills(path: Path, drills: list[Drill]) -> None:
+    """Write drills as one `.npz`, whole or not at all.
+
+    Raises:
+        DatasetError: there are none.
+        OutputError: the file cannot be written.
+    """
+    if not drills:
+        raise DatasetError(f"{path}: no sheet of the size of a drill came out; make more")
+    shapes = np.array([drill.shade.shape for drill in drills], np.int32)
     shades = np.concatenate([drill.shade.ravel() for drill in drills])
     boxes = np.concatenate([drill.boxes for drill in drills])
     counts = np.array([len(drill.boxes) for drill in drills], np.int32)
-    np.savez(path, shapes=shapes, shades=shades, boxes=boxes, counts=counts)
-    return len(boxes)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as stream:
+            np.savez(stream, shapes=shapes, shades=shades, boxes=boxes, counts=counts)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written ({error}): choose another place") from error
 
 
 def _drill_at(index: int, *, sources: Sources, seed: int, split: Split) -> Drill | None:
@@ -130,11 +149,11 @@ def load_drills(path: Path) -> list[Drill]:
     Raises:
         DatasetError: the file is missing or no such file.
     """
-    try:
-        with np.load(path) as stored:
-            shapes, shades, boxes, counts = (stored[key] for key in ("shapes", "shades", "boxes", "counts"))
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DatasetError(f"{path} holds no drills ({error}): make them with digitize sheets drills") from error
+    stored = read_npz(path)
+    missing = {"shapes", "shades", "boxes", "counts"} - stored.keys()
+    if missing:
+        raise DatasetError(f"{path} holds no drills ({', '.join(sorted(missing))} missing): make it with sheets drills")
+    shapes, shades, boxes, counts = (stored[key] for key in ("shapes", "shades", "boxes", "counts"))
     ends, last = np.cumsum(shapes.prod(axis=1, dtype=np.int64)), np.cumsum(counts)
     if not len(ends) or ends[-1] != len(shades) or last[-1] != len(boxes):
         raise DatasetError(f"{path} holds {len(ends)} drills whose sizes do not add up: make them again")
@@ -181,6 +200,7 @@ def compose_block(drills: list[Drill], rng: np.random.Generator, *, alike: bool 
             x, y = (own[:, 1] + own[:, 3]) / 2, (own[:, 2] + own[:, 4]) / 2
             kept = own[(x >= 0) & (y >= 0) & (x < width) & (y < height)]
             boxes.append(kept + np.array([0, left, top, left, top], np.float32))
+            tries = 0
             left += width + int(rng.integers(*APART))
             tallest = max(tallest, height)
         if not tallest:

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from digitize.classify import Classifier
+from digitize.detect import box_within
 from digitize.hands import Split
 from digitize.make import MadePage, Sources, scene_at
 from digitize.normalise import make_tiles
-from digitize.records import NO_DIGIT, Box, Page, Probabilities, Tiles
+from digitize.records import NO_DIGIT, Page, Probabilities, Tiles
 from digitize.scan import Classify, Draft, Settings, draft_page, slice_runs, widened
 from digitize.segment import Candidate, claim_ink
 
@@ -184,15 +185,12 @@ def _places(
 ) -> list[tuple[int, Candidate]]:
     """Each true digit, counted from 1, with the ink that it would be left with as a detector's place."""
     owner, visible = owned
-    height, width = draft.ink.pen.shape
+    shape = draft.ink.pen.shape
     boxes = []
     for digit in made.digits:
         edges = np.array([digit.box.left, digit.box.top, digit.box.right, digit.box.bottom]) * draft.ink.scale
         size = np.array([edges[2] - edges[0], edges[3] - edges[1]] * 2)
-        off = np.round(edges + chance.normal(0, OFF, 4) * size).astype(int)
-        left, top = min(max(0, off[0]), width - 1), min(max(0, off[1]), height - 1)
-        right, bottom = min(max(left + 1, off[2]), width), min(max(top + 1, off[3]), height)
-        boxes.append(widened(Box(left, top, right - left, bottom - top), (height, width)))
+        boxes.append(widened(box_within(edges + chance.normal(0, OFF, 4) * size, shape), shape))
     found = []
     for k, (box, mask) in enumerate(zip(boxes, claim_ink(draft.ink.pen, boxes), strict=True), 1):
         own = owner[box.top : box.bottom, box.left : box.right][mask] == k

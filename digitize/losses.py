@@ -297,11 +297,11 @@ def _examine(
     except (TypeError, ValueError) as error:
         raise DatasetError(f"truth.json, {name}: no box of [digit, left, top, width, height] ({error})") from error
     ordered = want is not None and want == "".join(str(value) for value, _ in truth)
-    draft = scanner.offer(pages[0])
-    return SheetLosses(name, group, True, _boxed(truth, answers, draft, ordered=ordered))
+    view = _View.of(scanner.offer(pages[0]), detected=scanner.detects)
+    return SheetLosses(name, group, True, _boxed(truth, answers, view, ordered=ordered))
 
 
-def _boxed(truth: Truth, answers: list[Digit], draft: Draft, *, ordered: bool) -> Tally:
+def _boxed(truth: Truth, answers: list[Digit], view: _View, *, ordered: bool) -> Tally:
     """What became of digits whose boxes are known."""
     true, said = _corners([box for _, box in truth]), _corners([answer.box for answer in answers])
     pairs = dict(match_boxes([box for _, box in truth], [answer.box for answer in answers]))
@@ -311,7 +311,6 @@ def _boxed(truth: Truth, answers: list[Digit], draft: Draft, *, ordered: bool) -
     shared = _shared(true, said)
     swallowed = shared >= COVERED * _areas(true)[:, None]
     near = shared >= TOUCHED * np.minimum(_areas(true)[:, None], _areas(said)[None, :])
-    view = _View.of(draft)
     wrong = [i for i in range(len(truth)) if i not in right]
     for i in wrong:
         others = [k for k in wrong if k != i]
@@ -367,8 +366,8 @@ class _View:
     places: list[tuple[int, int]]
 
     @staticmethod
-    def of(draft: Draft) -> _View:
-        if draft.places:
+    def of(draft: Draft, *, detected: bool) -> _View:
+        if detected:
             return _View(draft, _corners([place.box for place in draft.places]) / draft.ink.scale, [])
         places = [(r, c) for r, run in enumerate(draft.runs) for c in range(len(run.candidates))]
         corners = _corners([draft.runs[r].candidates[c].box for r, c in places]) / draft.ink.scale

@@ -38,7 +38,7 @@ class Card:
     Attributes:
         name: the folder's name.
         task: "classify" for a model that names tiles, "detect" for one that finds digits on a page.
-        network: key of `network.NETWORKS`.
+        network: key of `network.NETWORKS`, or "scout".
         views: 1 where it sees the digit alone, 2 where it sees the surroundings too.
         classes: "0" to "9", and "none" where the network can say that this is no digit.
         takes, gives: shape of one item that goes in, and of its answer.
@@ -61,6 +61,17 @@ class Card:
         """What is stored for making confidences true, beyond the temperature."""
         found: Mapping[str, Any] = self.content["calibration"]
         return found
+
+    @property
+    def tflite_sha256(self) -> str:
+        """Hash of the tflite file."""
+        return str(self.content["files"][TFLITE_FILE])
+
+    @property
+    def measured_with(self) -> str:
+        """Hash of the detector that its calibration was measured with; empty where there was none."""
+        measured = self.calibration.get("measured_on", {})
+        return str(measured.get("detector_sha256", "")) if isinstance(measured, dict) else ""
 
 
 def default_folder() -> Path:

@@ -3,8 +3,8 @@
 Pages are cleaned and segmented one at a time; what is to be asked of a network is asked for many pages together,
 `batch_size` tiles or more at once, so that many small sheets fill one batch.
 
-With a detector, it says where digits are, contours say which ink is theirs, and the classifier, which knows MNIST's
-form of it, is the second voice on which digit it is. Without one, candidates cut and merged from contours take the
+With a detector, it says where digits are and so whose ink is whose, and the classifier, which knows MNIST's form of
+that ink, is the second voice on which digit it is. Without one, candidates cut and merged from contours take the
 detector's part: glyphs and merges as they stand, then the slices of those glyphs that the first round could not settle.
 """
 
@@ -21,6 +21,7 @@ from digitize import clean, decode, detect, layout, normalise, segment, sheets
 from digitize.confidence import Calibration
 from digitize.errors import SheetError
 from digitize.records import (
+    NO_DIGIT,
     Box,
     Digit,
     Gray,
@@ -51,6 +52,8 @@ BLOCK_TILES = 40  # tiles that a block counts for in a batch; it is as many time
 LARGER_SHARE, SMALLER_SHARE = 0.1, 0.3  # of all pieces' heights that has to be of another size to be looked at
 ZOOM_STEP = 2.0  # between one size that a page is looked at in and the next
 MOST_ZOOM = 2.0  # of a working pixel: more adds nothing to see
+MOST_SEEN_PIXELS = 24_000_000  # of a page in one size: bounds memory and time where the writing is tiny
+BLOCKS_AT_ONCE = 64  # whose answers are held at a time
 MOST_STEPS = 3  # sizes beyond the first, each way
 
 
@@ -70,10 +73,10 @@ class Settings:
         batch_size: tiles gathered before they are classified; bounds how many pages are held at once.
         rotate: "auto" turns pages that read better turned.
         review_below: digits with less confidence are marked for review.
-        split: cut glyphs along seams; off, every glyph is at most one digit.
-        merge: put neighbouring glyphs together.
         rules: take rules and frames out.
-        neighbours: let what stands beside a piece of ink bear on whether it is digits.
+        split: without a detector, cut glyphs along seams; off, every glyph is at most one digit.
+        merge: without a detector, put neighbouring glyphs together.
+        neighbours: without a detector, let what stands beside a piece of ink bear on whether it is digits.
     """
 
     batch_size: int = 1024
@@ -137,13 +140,14 @@ def draft_page(page: Page, settings: Settings, *, turned: int = 0, cut: bool = T
 def block_draft(draft: Draft) -> None:
     """Cut a draft's blocks, in the size of its writing and, where much of it has another size, in that too."""
     tall = segment.piece_heights(draft.ink.pen) / draft.ink.height
-    zoom = detect.UNIT / draft.ink.height
+    most = min(MOST_ZOOM, float(np.sqrt(MOST_SEEN_PIXELS / draft.ink.pen.size)))
+    zoom = min(detect.UNIT / draft.ink.height, most)
     zooms = [zoom]
     for step in range(1, MOST_STEPS + 1):
         factor = ZOOM_STEP**step
         for other, nearest, share in ((1 / factor, factor, LARGER_SHARE), (factor, 1 / factor, SMALLER_SHARE)):
             near = np.abs(np.log(np.maximum(tall, 1e-3) / nearest)) <= np.log(ZOOM_STEP) / 2
-            if tall[near].sum() >= share * tall.sum() > 0 and zoom * other <= MOST_ZOOM:
+            if tall[near].sum() >= share * tall.sum() > 0 and zoom * other <= most:
                 zooms.append(zoom * other)
     draft.blocks = [block for zoom in zooms for block in detect.cut_blocks(draft.ink.shade, zoom)]
 
@@ -250,6 +254,11 @@ class Scanner:
         """Read pages that are in memory already, as one batch."""
         return self._read_drafts([self._draft(page) for page in pages], None)
 
+    @property
+    def detects(self) -> bool:
+        """Whether a detector finds the digits."""
+        return self._detector is not None
+
     def offer(self, page: Page) -> Draft:
         """The page with everything that could be answered: every place, or every candidate of contours, sliced."""
         if self._detector is not None:
@@ -298,27 +307,38 @@ class Scanner:
         self._detect(drafts)
         if self.settings.rotate == "auto":
             drafts = [self._turned_to_see(draft) for draft in drafts]
+        inked = []
         for draft in drafts:
+            draft.places = [place for place in draft.places if place.seen >= decode.LEAST_SEEN]
             boxes = [widened(place.box, draft.ink.pen.shape) for place in draft.places]
             masks = segment.claim_ink(draft.ink.pen, boxes)
-            inked = [(box, mask) for box, mask in zip(boxes, masks, strict=True) if mask.any()]
-            made = iter(normalise.make_tiles(inked, draft.surroundings))
-            blank = np.zeros((28, 28, normalise.VIEWS), np.uint8)
-            tiles = [next(made) if mask.any() else blank for mask in masks]
-            draft.tiles = [np.stack(tiles)] if tiles else []
-        for draft, beliefs in zip(drafts, self._classify([draft.tiles for draft in drafts]), strict=True):
-            draft.beliefs = beliefs
+            inked.append([k for k, mask in enumerate(masks) if mask.any()])
+            tiles = np.zeros((len(boxes), normalise.TILE, normalise.TILE, normalise.VIEWS), np.uint8)
+            tiles[inked[-1]] = normalise.make_tiles([(boxes[k], masks[k]) for k in inked[-1]], draft.surroundings)
+            draft.tiles = [tiles]
+        said = self._classify([[draft.tiles[0][own]] for draft, own in zip(drafts, inked, strict=True)])
+        for draft, own, (beliefs,) in zip(drafts, inked, said, strict=True):
+            # Of a place whose ink thresholding lost, the classifier has nothing to say.
+            silent = np.full((len(draft.places), NO_DIGIT), 1 / NO_DIGIT, np.float32)
+            silent[own] = decode.split_classes(beliefs)[0] if own else 0
+            draft.beliefs = [silent]
         return drafts
 
     def _detect(self, drafts: list[Draft]) -> None:
-        """Look at the blocks of all drafts in one call."""
-        blocks = [block.shade for draft in drafts for block in draft.blocks]
-        if self._detector is None or not blocks:
+        """Look at the blocks of all drafts, those of several in one batch."""
+        if self._detector is None:
             return
-        answers = self._detector.answers(np.stack(blocks)[..., None])
-        for draft, own in zip(drafts, _in_runs(answers, [len(draft.blocks) for draft in drafts]), strict=True):
+        blocks = [(k, block) for k, draft in enumerate(drafts) for block in draft.blocks]
+        peaks: list[list[detect.Peaks]] = [[np.zeros((0, 16))] for _ in drafts]
+        for start in range(0, len(blocks), BLOCKS_AT_ONCE):
+            some = blocks[start : start + BLOCKS_AT_ONCE]
+            answers = self._detector.answers(np.stack([block.shade for _, block in some])[..., None])
+            for k in sorted({k for k, _ in some}):
+                own = [place for place, (owner, _) in enumerate(some) if owner == k]
+                peaks[k].append(detect.find_peaks([some[place][1] for place in own], answers[own]))
+        for draft, found in zip(drafts, peaks, strict=True):
             height, width = draft.ink.pen.shape
-            draft.places = detect.find_places(draft.blocks, own, (height, width))
+            draft.places = detect.find_places(np.concatenate(found), (height, width))
             draft.blocks = []
 
     def _turned_to_see(self, draft: Draft) -> Draft:
@@ -336,7 +356,7 @@ class Scanner:
             return draft
         again = self._draft(draft.page, turned=turn)
         self._detect([again])
-        return again if _certainty(again.places) > TURN_GAIN * _certainty(draft.places) else draft
+        return again if _certainty(again.places) > max(1.0, TURN_GAIN * _certainty(draft.places)) else draft
 
     def _classify(self, tiles: list[list[Tiles]]) -> list[list[Probabilities]]:
         """Classify the tiles of all runs of all drafts in one call."""
@@ -442,8 +462,9 @@ class Scanner:
 
 
 def _certainty(places: list[Place]) -> float:
-    """How many digits' worth of certainty a detector found."""
-    return float(sum(place.seen * float(place.digits.max()) for place in places))
+    """How many digits' worth of certainty a detector found, in places that would be reported."""
+    sure = (place.seen * float(place.digits.max()) for place in places if place.seen >= decode.LEAST_SEEN)
+    return float(sum(sure))
 
 
 def widened(box: Box, shape: tuple[int, ...]) -> Box:
@@ -454,15 +475,18 @@ def widened(box: Box, shape: tuple[int, ...]) -> Box:
 
 
 def _free_ink(draft: Draft, found: list[decode.Found]) -> list[Box]:
-    """Boxes of glyphs on which no digit was found."""
-    taken = np.array([(d.box.left, d.box.top, d.box.right, d.box.bottom) for d in found], float).reshape(-1, 4)
+    """Boxes of glyphs most of whose ink lies in no digit's place."""
+    taken = np.zeros_like(draft.ink.pen)
+    for digit in found:
+        box = widened(digit.box, taken.shape)
+        taken[box.top : box.bottom, box.left : box.right] = True
     free = []
     for run in draft.runs:
         for glyph in run.glyphs:
-            x, y = glyph.box.left + glyph.box.width / 2, glyph.box.top + glyph.box.height / 2
-            inside = (taken[:, 0] <= x) & (x < taken[:, 2]) & (taken[:, 1] <= y) & (y < taken[:, 3])
-            if not inside.any():
-                free.append(glyph.box)
+            box = glyph.box
+            own = taken[box.top : box.bottom, box.left : box.right] & glyph.mask
+            if 2 * np.count_nonzero(own) < np.count_nonzero(glyph.mask):
+                free.append(box)
     return free
 
 

@@ -133,8 +133,9 @@ def piece_heights(pen: Mask) -> NDArray[np.float64]:
 
     What `find_glyphs` takes for a speck beside a thick stroke counts here: it may be a small digit beside a large one.
     """
-    contours, _ = cv2.findContours(pen.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    sizes = np.array([cv2.boundingRect(contour)[2:] for contour in contours], float).reshape(-1, 2)
+    contours, hierarchy = cv2.findContours(pen.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    outer = [contour for k, contour in enumerate(contours) if hierarchy[0][k][3] < 0]  # the others are holes
+    sizes = np.array([cv2.boundingRect(contour)[2:] for contour in outer], float).reshape(-1, 2)
     width, height = sizes[:, 0], sizes[:, 1]
     return height[(height >= LEAST_CHARACTER) & (width < 3 * height) & (height < 8 * width)]
 
@@ -195,8 +196,11 @@ def claim_ink(pen: Mask, places: list[Box]) -> list[Mask]:
             y, x = np.nonzero(mask)
             point = np.stack([x + box.left + 0.5, y + box.top + 0.5], axis=1)
             own = _distance(point, middle[k], half[k])
-            others = np.min([_distance(point, middle[j], half[j]) for j in np.flatnonzero(near)], axis=0)
-            mask[y, x] = own <= others
+            mine = np.ones(len(own), bool)
+            for j in np.flatnonzero(near):
+                other = _distance(point, middle[j], half[j])
+                mine &= (own < other) | ((own == other) & (k < j))
+            mask[y, x] = mine
         claimed.append(mask)
     return claimed
 

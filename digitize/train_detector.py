@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from digitize import __version__, detect, drills, models
 from digitize.datasets import file_hash
+from digitize.decode import LEAST_SEEN
 from digitize.drills import Asked, Boxes, Drill
 from digitize.engine import native_stderr_kept
 from digitize.errors import DatasetError, ModelError, OutputError, UsageError
@@ -38,7 +39,6 @@ AT_MIDDLE = 0.999  # height of a bump from which a cell is a digit's middle
 RARE = -4.0  # bias of the middles' logit at the start: few cells are one
 REPORT_EVERY = 500  # steps
 VALIDATION_BLOCKS = 96
-SURE = 0.4  # probability of a middle from which a place counts as found when the detector is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def prepare(options: Options) -> Course:
     own = [drill for path in options.drills for drill in drills.load_drills(path)]
     held = drills.load_drills(options.held)
     if not any(len(drill.boxes) for drill in own) or not any(len(drill.boxes) for drill in held):
-        raise DatasetError(f"{options.drills[0]}, {options.held}: there is no digit on the drills; make more")
+        raise DatasetError(f"{options.drills[0]} or {options.held}: there is no digit on the drills; make more")
     mean = network.scout()
     mean.get_layer("places").bias.assign(np.r_[RARE, np.zeros(detect.CHANNELS - 1)].astype(np.float32))
     if options.start is not None:
@@ -268,7 +268,8 @@ def measure(course: Course) -> dict[str, float]:
     for block, answer, truth in zip(course.blocks, _answers(course), course.truth, strict=True):
         inner = (0, 0, detect.BLOCK_COLUMNS, detect.BLOCK_ROWS)
         whole = detect.Block(block[..., 0], 0, 0, inner, 1.0)
-        places = [place for place in detect.find_places([whole], answer[None], shape) if place.seen >= SURE]
+        peaks = detect.find_peaks([whole], answer[None])
+        places = [place for place in detect.find_places(peaks, shape) if place.seen >= LEAST_SEEN]
         boxes = [
             Box(max(0, round(left)), max(0, round(top)), max(1, round(right - left)), max(1, round(bottom - top)))
             for _, left, top, right, bottom in truth.tolist()

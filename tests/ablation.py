@@ -42,8 +42,7 @@ from digitize.records import NO_DIGIT, Digit, Page, Probabilities, Tiles
 from digitize.scan import Classify, Scanner, Settings
 
 CLASSIFIER_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
-INK_POWERS = (0.0, 0.1, 0.2)
-LEAST_THERES = (0.3, 0.35, 0.4, 0.45, 0.5)
+LEAST_SEENS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 MADE_SEED = 11  # neither the lessons' nor the calibration's
 VARIANTS = ("classifier", "detector", "candidates", "no-digit", "rules")
 
@@ -62,12 +61,11 @@ class WithoutNoDigit:
         return digits / np.maximum(digits.sum(axis=1, keepdims=True), 1e-9)
 
 
-class Silent:
-    """A classifier that has no opinion."""
+class Unheard(Scanner):
+    """A scanner whose classifier may turn pages, but has no say in which digit it is."""
 
-    def probabilities(self, tiles: Tiles) -> Probabilities:
-        """All digits alike."""
-        return np.full((len(tiles), NO_DIGIT), 0.1, np.float32)
+    def _classify(self, tiles: list[list[Tiles]]) -> list[list[Probabilities]]:
+        return [[np.full((len(part), NO_DIGIT), 0.1, np.float32) for part in own] for own in tiles]
 
 
 def scanners(options: argparse.Namespace) -> Iterator[tuple[str, Scanner]]:
@@ -77,7 +75,7 @@ def scanners(options: argparse.Namespace) -> Iterator[tuple[str, Scanner]]:
     detector = load_detector(options.detector, "cpu")
     yield "", Scanner(classifier, detector=detector, calibration=calibration, settings=settings)
     roads: dict[str, Scanner] = {
-        "classifier": Scanner(Silent(), detector=detector, settings=replace(settings, rotate="off")),
+        "classifier": Unheard(classifier, detector=detector, settings=settings),
         "detector": Scanner(classifier, settings=settings),
         "candidates": Scanner(classifier, settings=replace(settings, split=False, merge=False)),
         "no-digit": Scanner(WithoutNoDigit(classifier), settings=settings),
@@ -154,29 +152,30 @@ def tune(options: argparse.Namespace, made: Sequence[MadePage]) -> None:
     """Print F1 and calibration on made sheets for the constants of `decode.agree`."""
     classifier, _ = load(options.model)
     scanner = Scanner(classifier, detector=load_detector(options.detector, "cpu"), settings=Settings(rotate="off"))
-    grid = list(itertools.product(CLASSIFIER_POWERS, INK_POWERS, LEAST_THERES))
+    grid = list(itertools.product(CLASSIFIER_POWERS, LEAST_SEENS))
     judged: dict[tuple[float, ...], list[calibrate.Judged]] = {values: [] for values in grid}
-    kept = decode.CLASSIFIER_POWER, decode.INK_POWER, decode.LEAST_THERE
+    kept = decode.CLASSIFIER_POWER, decode.LEAST_SEEN
     try:
         for first in range(0, len(made), calibrate.PAGES_AT_ONCE):
             some = made[first : first + calibrate.PAGES_AT_ONCE]
+            decode.LEAST_SEEN = min(LEAST_SEENS)
             drafts = scanner._see([scanner._draft(Page("made", 1, page.gray)) for page in some])
             for values in grid:
-                decode.CLASSIFIER_POWER, decode.INK_POWER, decode.LEAST_THERE = values
+                decode.CLASSIFIER_POWER, decode.LEAST_SEEN = values
                 for page, draft in zip(some, drafts, strict=True):
                     judged[values].append(calibrate.judge_page(page, scanner._compose(draft)[0]))
     finally:
-        decode.CLASSIFIER_POWER, decode.INK_POWER, decode.LEAST_THERE = kept
-    print(f"{len(made)} made sheets, now at CLASSIFIER_POWER {kept[0]}, INK_POWER {kept[1]}, LEAST_THERE {kept[2]}")
-    print("| CLASSIFIER_POWER | INK_POWER | LEAST_THERE | answers | right | f1 | ece, calibrated | likelihood loss |")
-    print("|--:|--:|--:|--:|--:|--:|--:|--:|")
+        decode.CLASSIFIER_POWER, decode.LEAST_SEEN = kept
+    print(f"{len(made)} made sheets, now at CLASSIFIER_POWER {kept[0]}, LEAST_SEEN {kept[1]}")
+    print("| CLASSIFIER_POWER | LEAST_SEEN | answers | right | f1 | ece, calibrated | likelihood loss |")
+    print("|--:|--:|--:|--:|--:|--:|--:|")
     for values in grid:
         whole = calibrate.join(judged[values])
         outcome = calibrate.assess(whole)
         sure = np.clip(outcome.calibration.apply(whole.belief), 1e-4, 1 - 1e-4)
         loss = -np.mean(np.log(np.where(whole.right, sure, 1 - sure)))
         print(
-            f"| {values[0]} | {values[1]} | {values[2]} | {len(whole.right)} | {int(whole.right.sum())} "
+            f"| {values[0]} | {values[1]} | {len(whole.right)} | {int(whole.right.sum())} "
             f"| {whole.f1:.4f} | {outcome.after:.4f} | {loss:.4f} |"
         )
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from stub import Paper, StubDetector, StubModel, write_model
 
-from digitize import batch, write
+from digitize import batch, models, write
 from digitize.batch import Job, Summary
 from digitize.errors import DeviceError, ModelError, OutputError, SheetError, UsageError
 from digitize.scan import Settings
@@ -169,8 +169,24 @@ def test_the_threshold_follows_the_error_asked_for(job: Any, tmp_path: Path) -> 
     card = tmp_path / "model" / "card.json"
     content = json.loads(card.read_text())
     curve = {"belief": [0, 1], "confidence": [0, 1], "threshold": [0.0, 0.6, 0.9995], "error": [0.2, 0.1, 0.01]}
-    card.write_text(json.dumps({**content, "calibration": {"temperature": 1.0, **curve}}))
+    pair = {"detector_sha256": models.load_card(models.find(models.DEFAULT_DETECTOR)).tflite_sha256}
+    card.write_text(json.dumps({**content, "calibration": {"temperature": 1.0, **curve, "measured_on": pair}}))
     assert batch.run(job(max_error=0.3)).review == 0
     assert batch.run(job(max_error=0.01)).review > 0
     with pytest.raises(UsageError, match="max-error"):
         batch.run(job(max_error=0.001))
+
+
+def test_a_curve_holds_for_the_pair_that_it_was_measured_with(
+    job: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("digitize"), "propagate", True)
+    card = tmp_path / "model" / "card.json"
+    content = json.loads(card.read_text())
+    curve = {"belief": [0, 1], "confidence": [0, 0.3], "threshold": [0.0], "error": [0.2]}
+    card.write_text(json.dumps({**content, "calibration": {"temperature": 1.0, **curve, "measured_on": {}}}))
+    with caplog.at_level(logging.WARNING, logger="digitize"):
+        assert batch.run(job(detector=batch.NO_DETECTOR)).review > 0
+        assert "not calibrated" not in caplog.text
+        assert batch.run(job()).review == 0
+    assert "not calibrated with this detector" in caplog.text

@@ -12,6 +12,7 @@ from stub import answer_for, write_model
 
 from digitize import detect, models
 from digitize.errors import ModelError
+from digitize.records import Place
 
 SHAPE = detect.BLOCK_ROWS, detect.BLOCK_COLUMNS
 
@@ -21,13 +22,17 @@ def block_at(left: int = 0, top: int = 0, *, zoom: float = 1.0, inner: tuple[int
     return detect.Block(shade, left, top, inner or (0, 0, SHAPE[1], SHAPE[0]), zoom)
 
 
+def places_on(blocks: list[detect.Block], answers: np.ndarray, shape: tuple[int, int] = SHAPE) -> list[Place]:
+    return detect.find_places(detect.find_peaks(blocks, answers), shape)
+
+
 def boxes(*rows: tuple[int, int, int, int, int]) -> np.ndarray:
     return np.array(rows, np.float32).reshape(-1, 5)
 
 
 def test_planted_digits_are_found_with_value_and_box() -> None:
     planted = boxes((7, 20, 30, 34, 50), (1, 36, 31, 40, 51), (0, 100, 80, 118, 101))
-    places = detect.find_places([block_at()], answer_for(planted)[None], SHAPE)
+    places = places_on([block_at()], answer_for(planted)[None])
     found = sorted((place.box.left, int(place.digits.argmax()), place.box) for place in places)
     assert [value for _, value, _ in found] == [7, 1, 0]
     for (_, _, box), (_, left, top, right, bottom) in zip(found, planted, strict=True):
@@ -37,13 +42,13 @@ def test_planted_digits_are_found_with_value_and_box() -> None:
 
 def test_ones_two_cells_apart_are_two() -> None:
     planted = boxes((1, 20, 30, 24, 50), (1, 26, 30, 30, 50))
-    places = detect.find_places([block_at()], answer_for(planted)[None], SHAPE)
+    places = places_on([block_at()], answer_for(planted)[None])
     assert len(places) == 2
 
 
 def test_nothing_is_found_in_nothing() -> None:
-    assert detect.find_places([], np.zeros((0, 32, 128, 15), np.float32), SHAPE) == []
-    assert detect.find_places([block_at()], answer_for(boxes())[None], SHAPE) == []
+    assert detect.find_places(np.zeros((0, 16)), SHAPE) == []
+    assert places_on([block_at()], answer_for(boxes())[None]) == []
 
 
 def test_a_digit_in_two_blocks_is_one_place() -> None:
@@ -56,15 +61,36 @@ def test_a_digit_in_two_blocks_is_one_place() -> None:
     answers = np.stack(
         [answer_for(boxes((digit[0], digit[1] - b.left, digit[2], digit[3] - b.left, digit[4]))) for b in blocks]
     )
-    (place,) = detect.find_places(blocks, answers, page.shape)
+    (place,) = places_on(blocks, answers, page.shape)
     assert (place.box.left, place.box.right) == pytest.approx((200, 214), abs=1)
+
+
+@pytest.mark.parametrize("seen", [(239, 241), (241, 239)])
+def test_a_digit_on_a_seam_is_found_where_two_blocks_differ_by_a_cell(seen: tuple[int, int]) -> None:
+    page = np.zeros((60, 480), np.uint8)
+    page[20:40, 20:460:30] = 255
+    blocks = detect.cut_blocks(page, 1.0)
+    assert len(blocks) == 2
+    answers = [
+        answer_for(boxes((5, x - 7 - b.left, 20, x + 7 - b.left, 40))) for x, b in zip(seen, blocks, strict=True)
+    ]
+    (place,) = places_on(blocks, np.stack(answers), (60, 480))
+    assert place.box.left + place.box.width / 2 == pytest.approx(240, abs=2)
+
+
+def test_what_is_seen_beyond_a_small_page_is_nothing() -> None:
+    page = np.full((40, 60), 200, np.uint8)
+    (block,) = detect.cut_blocks(page, 1.0)
+    planted = boxes((3, 20, 10, 34, 30), (8, 120, 70, 134, 90))
+    (place,) = places_on([block], answer_for(planted)[None], (40, 60))
+    assert int(place.digits.argmax()) == 3
 
 
 def test_of_two_sizes_the_fitting_one_counts() -> None:
     """The same digit, 40 working pixels tall, seen in full size and in half; in half it is as tall as was learnt."""
     full, half = boxes((4, 20, 30, 48, 70)), boxes((9, 10, 15, 24, 35))
     answers = np.stack([answer_for(full), answer_for(half)])
-    (place,) = detect.find_places([block_at(zoom=1.0), block_at(zoom=0.5)], answers, SHAPE)
+    (place,) = places_on([block_at(zoom=1.0), block_at(zoom=0.5)], answers)
     assert int(place.digits.argmax()) == 9
     assert (place.box.left, place.box.bottom) == pytest.approx((20, 70), abs=2)
 

@@ -17,7 +17,7 @@ from digitize.errors import ModelError
 
 @pytest.fixture
 def sound_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    card = SimpleNamespace(name="duet", content={"files": {models.TFLITE_FILE: "a" * 64}})
+    card = SimpleNamespace(name="duet", tflite_sha256="a" * 64)
     monkeypatch.setattr(models, "find", lambda wanted: tmp_path)
     monkeypatch.setattr(models, "load_card", lambda folder: card)
 
@@ -130,3 +130,18 @@ def test_looking_imports_neither_tensorflow_nor_opencv() -> None:
     code = f"import sys, digitize.doctor as d; d.examine(); print(sorted({heavy} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+def test_a_missing_detector_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    card = SimpleNamespace(name="duet", tflite_sha256="a" * 64)
+
+    def find(wanted: str | None) -> Path:
+        if wanted == models.DEFAULT_DETECTOR:
+            raise ModelError("no model scout")
+        return tmp_path
+
+    monkeypatch.setattr(models, "find", find)
+    monkeypatch.setattr(models, "load_card", lambda folder: card)
+    finding = about(doctor.examine(), "detector")
+    assert finding.state == "wrong"
+    assert "--detector none" in finding.remedy

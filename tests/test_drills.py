@@ -9,7 +9,7 @@ import pytest
 from stub import Paper
 
 from digitize import detect, drills
-from digitize.errors import DatasetError
+from digitize.errors import DatasetError, OutputError
 from digitize.make import MadeDigit, MadePage
 
 
@@ -87,25 +87,32 @@ def test_digits_off_the_block_ask_for_nothing() -> None:
 def test_drills_come_back_from_their_file(tmp_path: Path) -> None:
     path = tmp_path / "drills.npz"
     own = [drill(), drill()]
-    np.savez(
-        path,
-        shapes=np.array([one.shade.shape for one in own], np.int32),
-        shades=np.concatenate([one.shade.ravel() for one in own]),
-        boxes=np.concatenate([one.boxes for one in own]),
-        counts=np.array([len(one.boxes) for one in own], np.int32),
-    )
+    drills.save_drills(path, own)
     for read, written in zip(drills.load_drills(path), own, strict=True):
         assert (read.shade == written.shade).all()
         assert (read.boxes == written.boxes).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", None])
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut short", None])
 def test_what_is_no_drills_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "drills.npz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DatasetError, match="holds no drills"):
+    with pytest.raises(DatasetError, match=r"no npz file|cannot be read"):
         drills.load_drills(path)
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", tiles=np.zeros(3))
+    with pytest.raises(DatasetError, match="holds no drills"):
+        drills.load_drills(tmp_path / "other.npz")
+
+
+def test_none_and_nowhere_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="make more"):
+        drills.save_drills(tmp_path / "none.npz", [])
+    with pytest.raises(OutputError, match="cannot be written"):
+        drills.save_drills(tmp_path / "no folder" / "drills.npz", [drill()])
 
 
 def test_drills_that_do_not_add_up_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from stub import Paper, Stub, StubDetector, digits_of, texts
 
 from digitize import sheets
 from digitize.confidence import Calibration
-from digitize.records import Gray, Page, PageReading, SheetReading, Tiles
+from digitize.records import Box, Gray, Page, PageReading, Place, SheetReading, Tiles
 from digitize.scan import Scanner, Settings
 
 
@@ -297,3 +297,33 @@ def test_a_blank_page_is_not_looked_at() -> None:
     (reading,) = Scanner(Stub(), detector=detector).read_pages([Page("blank", 1, np.full((90, 90), 240, np.uint8))])
     assert reading.lines == ()
     assert detector.calls == []
+
+
+def test_digits_that_touch_are_one_number() -> None:
+    """One glyph across two places is no sign between them."""
+    paper = Paper(90, 200)
+    first = paper.digit(5, 40, 30, height=30)
+    paper.digit(5, first.right - 2, 30, height=30)
+    scanner = seeing(rotate="off")
+    draft = scanner._draft(Page("page", 1, paper.gray()))
+    draft.blocks = []
+    sure = np.eye(10)[5]
+    scale = draft.ink.scale
+    draft.places = [
+        Place(Box(*(round(side * scale) for side in (b.left, b.top, b.width, b.height))), 0.9, sure)
+        for b in paper.boxes
+    ]
+    scanner._detect = lambda drafts: None  # type: ignore[method-assign]
+    (seen,) = scanner._see([draft])
+    reading, _ = scanner._compose(seen)
+    assert texts(reading) == [["55"]]
+
+
+def test_letters_alone_do_not_turn_a_page() -> None:
+    rng = np.random.default_rng(2)
+    gray = np.full((200, 300), 255, np.uint8)
+    for _ in range(12):
+        x, y = int(rng.integers(10, 270)), int(rng.integers(10, 170))
+        gray[y : y + 22, x : x + 3] = gray[y + 10 : y + 13, x : x + 16] = 0
+    (reading,) = seeing().read_pages([Page("letters", 1, gray)])
+    assert reading.rotation == 0

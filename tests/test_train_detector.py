@@ -22,13 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 
 def save(path: Path, own: list[drills.Drill]) -> Path:
-    np.savez(
-        path,
-        shapes=np.array([one.shade.shape for one in own], np.int32),
-        shades=np.concatenate([one.shade.ravel() for one in own]),
-        boxes=np.concatenate([one.boxes for one in own]),
-        counts=np.array([len(one.boxes) for one in own], np.int32),
-    )
+    drills.save_drills(path, own)
     return path
 
 
