@@ -7,13 +7,15 @@ how far its edges are (Zhou, Wang & Krähenbühl, "Objects as Points", 2019; our
 wide as they are high, since digits stand side by side). What it takes for one digit is a *place*.
 
 It was trained on digits about `UNIT` pixels tall, so a page is brought to that size first; where a page holds digits
-of several sizes, it is looked at in several. The page is cut into overlapping blocks of one shape, and the blocks of
-many pages are answered in one batch; blocks without ink are left out.
+of several sizes, it is looked at in several. A page that takes few blocks is looked at three times in nearly the same
+size, and the answers are averaged. The page is cut into overlapping blocks of one shape, and the blocks of many pages
+are answered in one batch; blocks without ink are left out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -34,13 +36,15 @@ INKED, LEAST_INKED = 60, 12  # shade from which a pixel may be ink, and how many
 LEAST = 0.08  # probability of a middle from which a cell is a place
 SAME = 0.45  # intersection over union from which two places are one
 INSIDE = 0.75  # share of the smaller of two places that the other holds to be the same
+LOOKS = (0.87, 1.15)  # of a size: the further looks at a page that takes few blocks; chosen on validation sheets
+MOST_REPEATED = 6  # blocks up to which a page is looked at again
 SPREAD = 0.7  # log of a size's distance from `UNIT` at which a place counts for 1/e when several sizes were looked at
 NARROWEST, LOWEST = 1.5, 3.0  # pixels: less is no digit
 BATCH_SIZE = 32  # blocks at once, at most
 CPU_PIECE = 4  # blocks LiteRT takes at a time
 
+Floats = NDArray[np.float64]
 Blocks = NDArray[np.uint8]  # (N, BLOCK_ROWS, BLOCK_COLUMNS, 1), 0 paper, see `clean.Ink.shade`
-Peaks = NDArray[np.float64]  # (N, 16), see `find_peaks`
 Answers = NDArray[np.float32]  # (N, rows of cells, columns of cells, CHANNELS)
 
 
@@ -97,6 +101,7 @@ class Block:
         left, top: of its corner on the resized page, in pixels.
         inner: columns and rows (left, top, right, bottom) of the block that it answers for.
         zoom: pixels of the resized page a working pixel.
+        size: zoom of the looks that this is one of, and how many they are.
     """
 
     shade: Gray = field(repr=False)
@@ -104,14 +109,57 @@ class Block:
     top: int
     inner: tuple[int, int, int, int]
     zoom: float
+    size: tuple[float, int]
 
 
-def cut_blocks(shade: Gray, zoom: float) -> list[Block]:
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Where a network saw the middles of digits on a page, N of them.
+
+    Attributes:
+        seen: float64 (N,), how surely there is one.
+        edges: float64 (N, 4), left, top, right, bottom in working pixels.
+        digits: float64 (N, 10), which digit it is; rows sum to 1.
+        zoom: float64 (N,), see `Block`.
+        size: float64 (N, 2), see `Block`.
+    """
+
+    seen: Floats
+    edges: Floats
+    digits: Floats
+    zoom: Floats
+    size: Floats
+
+    @staticmethod
+    def join(parts: Sequence[Peaks]) -> Peaks:
+        """The peaks of several batches of a page's blocks."""
+        none = [np.zeros((0, *shape)) for shape in ((), (4,), (10,), (), (2,))]
+        columns = [(part.seen, part.edges, part.digits, part.zoom, part.size) for part in parts]
+        return Peaks(*(np.concatenate(column) for column in zip(none, *columns, strict=True)))
+
+
+def look_at(shade: Gray, zoom: float) -> list[Block]:
+    """Cut a page's blocks in one size; if they are few, three times in nearly that size.
+
+    Args:
+        shade: uint8 (h, w), see `clean.Ink`.
+        zoom: by which the page is resized.
+    """
+    blocks = cut_blocks(shade, zoom, size=(zoom, 1))
+    if len(blocks) > MOST_REPEATED:
+        return blocks
+    size = zoom, 1 + len(LOOKS)
+    again = [block for look in LOOKS for block in cut_blocks(shade, zoom * look, size=size)]
+    return [replace(block, size=size) for block in blocks] + again
+
+
+def cut_blocks(shade: Gray, zoom: float, *, size: tuple[float, int] | None = None) -> list[Block]:
     """Bring a page to a size and cut it into blocks; those without ink are left out.
 
     Args:
         shade: uint8 (h, w), see `clean.Ink`.
         zoom: by which the page is resized.
+        size: of the blocks; `zoom` alone where None.
     """
     page = resized(shade, zoom)
     rows, columns = page.shape
@@ -129,7 +177,7 @@ def cut_blocks(shade: Gray, zoom: float) -> list[Block]:
                 BLOCK_COLUMNS - MARGIN + DOUBLE if left + BLOCK_COLUMNS < columns else columns - left,
                 BLOCK_ROWS - MARGIN + DOUBLE if top + BLOCK_ROWS < rows else rows - top,
             )
-            blocks.append(Block(block, left, top, inner, zoom))
+            blocks.append(Block(block, left, top, inner, zoom, size or (zoom, 1)))
     return blocks
 
 
@@ -154,10 +202,6 @@ def find_peaks(blocks: list[Block], answers: Answers) -> Peaks:
     Args:
         blocks: of one page.
         answers: float32 (len(blocks), rows, columns, 15).
-
-    Returns:
-        float64 (N, 16), a row for each peak: how surely it is one; its zoom; left, top, right, bottom in working
-        pixels; the ten digits' probabilities.
     """
     heat = 1.0 / (1.0 + np.exp(-answers[..., 0].astype(np.float64)))
     highest = np.stack([cv2.dilate(one, np.ones((3, 3), np.uint8)) for one in heat])
@@ -173,29 +217,52 @@ def find_peaks(blocks: list[Block], answers: Answers) -> Peaks:
     sized = (edges[:, 2] - edges[:, 0] >= NARROWEST) & (edges[:, 3] - edges[:, 1] >= LOWEST)
     digits = np.exp(said[:, 1:11] - said[:, 1:11].max(axis=1, keepdims=True))
     digits /= digits.sum(axis=1, keepdims=True)
-    peaks = np.c_[heat[which, rows, columns], zoom, edges / zoom[:, None], digits]
-    return np.asarray(peaks[sized], dtype=np.float64)
+    size = np.array([block.size for block in blocks], float)[which]
+    found = heat[which, rows, columns], edges / zoom[:, None], digits, zoom, size
+    return Peaks(*(np.asarray(column[sized], dtype=np.float64) for column in found))
 
 
 def find_places(peaks: Peaks, shape: tuple[int, int]) -> list[Place]:
     """Of the peaks of a page, in one size or several, take those that are not one digit seen twice.
 
     Args:
-        peaks: as `find_peaks` gives them.
+        peaks: of all the page's blocks.
         shape: (h, w) of the page in working pixels.
 
     Returns:
         Places, the surest first; where several sizes were looked at, those whose size fits best.
     """
-    seen, zoom, edges = peaks[:, 0], peaks[:, 1], peaks[:, 2:6]
-    worth = seen
-    if len(np.unique(zoom)) > 1:
-        height = (edges[:, 3] - edges[:, 1]) * zoom
-        worth = seen * np.exp(-np.square(np.log(height / UNIT) / SPREAD))
+    edges = peaks.edges
+    worth = peaks.seen
+    if len(np.unique(peaks.size[:, 0])) > 1:
+        height = (edges[:, 3] - edges[:, 1]) * peaks.zoom
+        worth = worth * np.exp(-np.square(np.log(height / UNIT) / SPREAD))
     on_page = (edges[:, 2] > 0) & (edges[:, 3] > 0) & (edges[:, 0] < shape[1]) & (edges[:, 1] < shape[0])
     order = np.argsort(-worth, kind="stable")
-    kept = _distinct(edges, order[on_page[order]])
-    return [Place(box_within(edges[k], shape), float(seen[k]), peaks[k, 6:]) for k in kept]
+    return [_averaged(peaks, k, shape) for k in _distinct(edges, order[on_page[order]])]
+
+
+def _averaged(peaks: Peaks, best: int, shape: tuple[int, int]) -> Place:
+    """What all looks in one size say of the place of a peak; a look that does not see it counts as seeing nothing."""
+    alike = np.flatnonzero((peaks.size[:, 0] == peaks.size[best, 0]) & (peaks.zoom != peaks.zoom[best]))
+    alike = alike[_overlaps(peaks.edges[alike], peaks.edges[best]) >= SAME]
+    chosen = [best]
+    for k in alike[np.argsort(-peaks.seen[alike], kind="stable")]:
+        if not (peaks.zoom[chosen] == peaks.zoom[k]).any():
+            chosen.append(int(k))
+    weight = peaks.seen[chosen] / peaks.seen[chosen].sum()
+    seen = float(peaks.seen[chosen].sum() / peaks.size[best, 1])
+    return Place(box_within(weight @ peaks.edges[chosen], shape), seen, weight @ peaks.digits[chosen])
+
+
+def _overlaps(edges: Floats, box: Floats) -> Floats:
+    """Intersection over union of boxes (N, 4) with one."""
+    width = np.minimum(edges[:, 2], box[2]) - np.maximum(edges[:, 0], box[0])
+    height = np.minimum(edges[:, 3], box[3]) - np.maximum(edges[:, 1], box[1])
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    areas = (edges[:, 2] - edges[:, 0]) * (edges[:, 3] - edges[:, 1])
+    own = (box[2] - box[0]) * (box[3] - box[1])
+    return np.asarray(shared / np.maximum(areas + own - shared, 1e-9), dtype=np.float64)
 
 
 def _distinct(edges: NDArray[np.float64], order: NDArray[np.int64]) -> list[int]:

@@ -149,7 +149,7 @@ def block_draft(draft: Draft) -> None:
             near = np.abs(np.log(np.maximum(tall, 1e-3) / nearest)) <= np.log(ZOOM_STEP) / 2
             if tall[near].sum() >= share * tall.sum() > 0 and zoom * other <= most:
                 zooms.append(zoom * other)
-    draft.blocks = [block for zoom in zooms for block in detect.cut_blocks(draft.ink.shade, zoom)]
+    draft.blocks = [block for zoom in zooms for block in detect.look_at(draft.ink.shade, zoom)]
 
 
 def split_draft(draft: Draft, which: list[set[int]]) -> list[Tiles]:
@@ -329,7 +329,7 @@ class Scanner:
         if self._detector is None:
             return
         blocks = [(k, block) for k, draft in enumerate(drafts) for block in draft.blocks]
-        peaks: list[list[detect.Peaks]] = [[np.zeros((0, 16))] for _ in drafts]
+        peaks: list[list[detect.Peaks]] = [[] for _ in drafts]
         for start in range(0, len(blocks), BLOCKS_AT_ONCE):
             some = blocks[start : start + BLOCKS_AT_ONCE]
             answers = self._detector.answers(np.stack([block.shade for _, block in some])[..., None])
@@ -338,7 +338,7 @@ class Scanner:
                 peaks[k].append(detect.find_peaks([some[place][1] for place in own], answers[own]))
         for draft, found in zip(drafts, peaks, strict=True):
             height, width = draft.ink.pen.shape
-            draft.places = detect.find_places(np.concatenate(found), (height, width))
+            draft.places = detect.find_places(detect.Peaks.join(found), (height, width))
             draft.blocks = []
 
     def _turned_to_see(self, draft: Draft) -> Draft:

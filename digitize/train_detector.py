@@ -267,7 +267,7 @@ def measure(course: Course) -> dict[str, float]:
     shape = detect.BLOCK_ROWS, detect.BLOCK_COLUMNS
     for block, answer, truth in zip(course.blocks, _answers(course), course.truth, strict=True):
         inner = (0, 0, detect.BLOCK_COLUMNS, detect.BLOCK_ROWS)
-        whole = detect.Block(block[..., 0], 0, 0, inner, 1.0)
+        whole = detect.Block(block[..., 0], 0, 0, inner, 1.0, (1.0, 1))
         peaks = detect.find_peaks([whole], answer[None])
         places = [place for place in detect.find_places(peaks, shape) if place.seen >= LEAST_SEEN]
         boxes = [

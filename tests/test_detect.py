@@ -17,9 +17,16 @@ from digitize.records import Place
 SHAPE = detect.BLOCK_ROWS, detect.BLOCK_COLUMNS
 
 
-def block_at(left: int = 0, top: int = 0, *, zoom: float = 1.0, inner: tuple[int, int, int, int] | None = None):
+def block_at(
+    left: int = 0,
+    top: int = 0,
+    *,
+    zoom: float = 1.0,
+    size: tuple[float, int] | None = None,
+    inner: tuple[int, int, int, int] | None = None,
+) -> detect.Block:
     shade = np.zeros(SHAPE, np.uint8)
-    return detect.Block(shade, left, top, inner or (0, 0, SHAPE[1], SHAPE[0]), zoom)
+    return detect.Block(shade, left, top, inner or (0, 0, SHAPE[1], SHAPE[0]), zoom, size or (zoom, 1))
 
 
 def places_on(blocks: list[detect.Block], answers: np.ndarray, shape: tuple[int, int] = SHAPE) -> list[Place]:
@@ -47,7 +54,7 @@ def test_ones_two_cells_apart_are_two() -> None:
 
 
 def test_nothing_is_found_in_nothing() -> None:
-    assert detect.find_places(np.zeros((0, 16)), SHAPE) == []
+    assert detect.find_places(detect.Peaks.join([]), SHAPE) == []
     assert places_on([block_at()], answer_for(boxes())[None]) == []
 
 
@@ -93,6 +100,30 @@ def test_of_two_sizes_the_fitting_one_counts() -> None:
     (place,) = places_on([block_at(zoom=1.0), block_at(zoom=0.5)], answers)
     assert int(place.digits.argmax()) == 9
     assert (place.box.left, place.box.bottom) == pytest.approx((20, 70), abs=2)
+
+
+def test_looks_in_one_size_are_averaged() -> None:
+    """Seen as a 4 in two of three looks and as a 9 in none: a 4, though less surely than where all three see it."""
+    looks = [block_at(zoom=zoom, size=(1.0, 3)) for zoom in (1.0, 0.5, 0.8)]
+    answers = np.stack(
+        [answer_for(boxes((4, 20, 30, 48, 70))), answer_for(boxes((4, 10, 15, 24, 35))), answer_for(boxes())]
+    )
+    (place,) = places_on(looks, answers)
+    assert int(place.digits.argmax()) == 4
+    assert place.seen == pytest.approx(2 / 3, abs=0.01)
+    assert (place.box.left, place.box.bottom) == pytest.approx((20, 70), abs=2)
+
+
+def test_few_blocks_are_looked_at_again_and_many_are_not() -> None:
+    page = np.zeros((60, 200), np.uint8)
+    page[20:40, 20:180:20] = 200
+    blocks = detect.look_at(page, 1.0)
+    assert [block.zoom for block in blocks] == [1.0, *detect.LOOKS]
+    assert {block.size for block in blocks} == {(1.0, 3)}
+    large = np.full((900, 900), 200, np.uint8)
+    blocks = detect.look_at(large, 1.0)
+    assert len(blocks) > detect.MOST_REPEATED
+    assert {block.size for block in blocks} == {(1.0, 1)}
 
 
 def test_blank_pages_have_no_blocks() -> None:
