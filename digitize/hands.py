@@ -580,6 +580,9 @@ class Habits:
         unevenness: how far digits differ in size, as a share of their height.
         bounce: how far they leave the base line, in heights.
         bars, flags, slashes: chance that a 7 is crossed, a 1 gets a flag, a 0 a slash, beyond what the writer does.
+        loops: chance that a 2 begins with a loop, as in Latin hands.
+        openings: chance that the loop of a 9 stays open.
+        bare: chance that a 5 of two strokes loses its bar, and looks like a root sign.
     """
 
     pen: Pen
@@ -590,6 +593,9 @@ class Habits:
     bars: float = 0.0
     flags: float = 0.0
     slashes: float = 0.0
+    loops: float = 0.0
+    openings: float = 0.0
+    bare: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -631,7 +637,7 @@ class Hand:
 
 
 def embellished(strokes: list[Stroke], digit: int, habits: Habits, rng: np.random.Generator) -> list[Stroke]:
-    """Add what European hands add: a bar through the 7, a flag and a foot to the 1, a slash through the 0."""
+    """Do what hands do that are few among the writers: bars, flags and slashes, loops, openings, missing bars."""
     points = np.concatenate(strokes)
     low, high = points.min(axis=0), points.max(axis=0)
     width = float(high[0] - low[0])
@@ -652,7 +658,37 @@ def embellished(strokes: list[Stroke], digit: int, habits: Habits, rng: np.rando
             end = down[-1]
             made.append(np.array([[end[0] - foot, end[1]], [end[0] + foot, end[1] - 0.02]], np.float32))
         return made
+    if digit == 2 and rng.random() < habits.loops:
+        return [_looped(strokes[0], rng), *strokes[1:]]
+    if digit == 9 and len(strokes[0]) > 8 and rng.random() < habits.openings:
+        return [_without_start(strokes[0], 0.04 + 0.1 * rng.random()), *strokes[1:]]
+    if digit == 5 and len(strokes) == 2 and rng.random() < habits.bare:
+        longer = max(strokes, key=_length)
+        return [longer] if _length(longer) > 2 * min(map(_length, strokes)) else strokes
     if digit == 0 and rng.random() < habits.slashes:
         slash = [[high[0] + 0.05, low[1] - 0.02], [low[0] - 0.05, high[1] + 0.02]]
         return [*strokes, np.array(slash, np.float32)]
     return strokes
+
+
+def _length(stroke: Stroke) -> float:
+    """How long a stroke is."""
+    return float(np.hypot(*np.diff(stroke, axis=0).T).sum())
+
+
+def _without_start(stroke: Stroke, share: float) -> Stroke:
+    """A stroke without the first `share` of its length."""
+    run = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(stroke, axis=0).T))])
+    return stroke[min(int(np.searchsorted(run, share * run[-1])), len(stroke) - 2) :]
+
+
+def _looped(stroke: Stroke, rng: np.random.Generator) -> Stroke:
+    """A 2 that begins inside and comes round to where it used to begin, so that its head is a loop."""
+    start = stroke[0]
+    low, high = stroke.min(axis=0), stroke.max(axis=0)
+    width = high[0] - low[0]
+    inside = np.array([low[0] + (0.45 + 0.5 * rng.random()) * width, 0.3 + 0.22 * rng.random()])
+    around = np.array([low[0] - (0.05 + 0.15 * rng.random()) * width, max(inside[1], start[1] + 0.05)])
+    along = np.linspace(0, 1, 8)[:-1, None]
+    curve = (1 - along) ** 2 * inside + 2 * along * (1 - along) * around + along**2 * start
+    return np.concatenate([curve, stroke]).astype(np.float32)

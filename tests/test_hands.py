@@ -172,3 +172,19 @@ def test_published_files_are_read() -> None:
     pens = read_pens(folder / "unipen_digits.npz", prefix="unipen")
     assert len(pens) == 15387
     assert sane_digits(pens.take(np.arange(len(pens)) < 1000)).mean() > 0.95
+
+
+def test_embellished_digits_keep_their_size_and_change_their_shape() -> None:
+    rng = np.random.default_rng(5)
+    always = Habits(Pen("ballpoint", 0.08), loops=1.0, openings=1.0, bare=1.0)
+    two = np.array([[0.0, 0.2], [0.2, 0.0], [0.5, 0.2], [0.0, 1.0], [0.6, 1.0]], np.float32)
+    (looped,) = embellished([two], 2, always, rng)
+    assert len(looped) > len(two)
+    assert np.allclose(looped[-len(two) :], two)
+    assert looped[0, 0] > two[0, 0]  # it begins inside
+    nine = np.stack([0.3 + 0.3 * np.sin(np.linspace(0, 7, 40)), np.linspace(0, 1, 40)], axis=1).astype(np.float32)
+    (opened,) = embellished([nine], 9, always, rng)
+    assert 0.8 * len(nine) < len(opened) < len(nine)
+    five = [np.array([[0.0, 0.0], [0.0, 0.5], [0.5, 0.7], [0.0, 1.0]], np.float32), np.array([[0.0, 0.0], [0.4, 0.0]])]
+    assert len(embellished([stroke.astype(np.float32) for stroke in five], 5, always, rng)) == 1
+    assert embellished([two], 3, always, rng)[0] is two

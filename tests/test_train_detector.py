@@ -54,6 +54,16 @@ def test_a_trained_detector_can_be_loaded_and_asked(trained: tuple[Path, list[tr
     assert answers.shape == (1, *card.gives)
 
 
+def test_both_files_of_a_detector_agree(trained: tuple[Path, list[train_detector.Progress]]) -> None:
+    import keras
+
+    folder, _ = trained
+    block, _ = drills.compose_block([drill()], np.random.default_rng(1))
+    blocks = np.stack([block, np.zeros_like(block)])[..., None]
+    full = keras.models.load_model(folder / models.KERAS_FILE, compile=False).predict_on_batch(blocks)
+    np.testing.assert_allclose(detect.Detector(folder, device="cpu").answers(blocks), full, atol=1e-3)
+
+
 def test_training_goes_on_from_a_detector(
     trained: tuple[Path, list[train_detector.Progress]], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

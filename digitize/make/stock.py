@@ -278,4 +278,7 @@ def habits_for(dice: Dice, *, width: float | None = None) -> Habits:
         bars=0.85 if dice.chance(0.25) else 0.0,
         flags=0.85 if dice.chance(0.22) else 0.0,
         slashes=0.8 if dice.chance(0.02) else 0.0,
+        loops=0.85 if dice.chance(0.22) else 0.0,
+        openings=0.85 if dice.chance(0.25) else 0.0,
+        bare=0.85 if dice.chance(0.25) else 0.0,
     )
