@@ -13,7 +13,7 @@ Assumes an upright gray page of any size, lighting and polarity. Three steps:
 
 Every length is in stroke widths, estimated from the page itself. Pages whose strokes are thinner than
 `FINE_STROKE` are enlarged first, so that a stroke has an inside; large pages on which every stroke is twice as thick
-are halved, which is quicker and loses nothing. `Ink.scale` says by how much.
+are halved, which is quicker. `Ink.scale` says by how much.
 """
 
 from __future__ import annotations

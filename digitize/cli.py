@@ -59,6 +59,9 @@ Hands = Annotated[
 Fonts = Annotated[
     list[Path] | None, typer.Option("--fonts", help="Font files or folders of them; repeatable.", show_default=False)
 ]
+Validation = Annotated[bool, typer.Option("--validation", help="From the writers kept for validation.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes that make sheets.")]
+Sheets = Annotated[int, typer.Option("--count", "-n", min=1, help="How many sheets are made.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
 
 
@@ -229,7 +232,7 @@ def calibrate(
     placed: Annotated[
         bool, typer.Option("--placed/--all", help="Fit to answers at true digits alone, or to all.")
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that make sheets.")] = 1,
+    jobs: Jobs = 1,
 ) -> None:
     """Make confidences true: read made sheets of unseen writers, and keep in the model's card how often it is right."""
     from digitize import calibrate as calibration
@@ -272,7 +275,7 @@ def doctor(
 @sheets_app.command("make")
 def make_sheets(
     folder: Annotated[Path, typer.Argument(help="Gets images/ and truth.json.")],
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many sheets are made.")] = 20,
+    count: Sheets = 20,
     kind: Annotated[list[str] | None, typer.Option(help="Only this kind of sheet; repeatable.")] = None,
     mnist: Mnist = None,
     hands: Hands = None,
@@ -289,13 +292,13 @@ def make_sheets(
 @sheets_app.command("lessons")
 def make_lessons(
     file: Annotated[Path, typer.Argument(help="The .npz to write.")],
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many sheets are made.")] = 1000,
-    validation: Annotated[bool, typer.Option("--validation", help="From the writers kept for validation.")] = False,
+    count: Sheets = 1000,
+    validation: Validation = False,
     mnist: Mnist = None,
     hands: Hands = None,
     fonts: Fonts = None,
     seed: Seed = 1,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that make sheets.")] = 1,
+    jobs: Jobs = 1,
     judge: Annotated[Path | None, typer.Option(help="Folder of an earlier model; keeps what it gets wrong.")] = None,
 ) -> None:
     """Make sheets, cut them as `scan` does, and keep the labelled tiles for `train --tiles`."""
@@ -318,13 +321,13 @@ def make_lessons(
 @sheets_app.command("drills")
 def make_drills(
     file: Annotated[Path, typer.Argument(help="The .npz to write.")],
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many sheets are made.")] = 1000,
-    validation: Annotated[bool, typer.Option("--validation", help="From the writers kept for validation.")] = False,
+    count: Sheets = 1000,
+    validation: Validation = False,
     mnist: Mnist = None,
     hands: Hands = None,
     fonts: Fonts = None,
     seed: Seed = 1,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that make sheets.")] = 1,
+    jobs: Jobs = 1,
 ) -> None:
     """Make sheets and keep them as the detector sees pages, for `train --network scout`."""
     from digitize import make

@@ -47,6 +47,8 @@ MOST_DRAFTS = 32  # pages held at once, however few digits they have
 TURN_GLYPHS = 200  # glyphs looked at to find out which way up a page is
 TURN_GAIN = 1.25  # times as much that has to be readable after a turn
 UPRIGHT = 0.8  # certain digits a telling glyph from which a page is taken to be upright
+LEAST_TELLING = 2.0  # lopsided digits that have to be read on a turned page: one alone turns too many upright sheets
+LOPSIDED = [2, 3, 4, 5, 6, 7, 9]  # digits that look otherwise when they are turned
 PLACE_MARGIN = 0.08  # of a place's height by which its ink may reach over its box
 BLOCK_TILES = 40  # tiles that a block counts for in a batch; it is as many times as large
 LARGER_SHARE, SMALLER_SHARE = 0.1, 0.3  # of all pieces' heights that has to be of another size to be looked at
@@ -356,7 +358,8 @@ class Scanner:
             return draft
         again = self._draft(draft.page, turned=turn)
         self._detect([again])
-        return again if _certainty(again.places) > max(1.0, TURN_GAIN * _certainty(draft.places)) else draft
+        upright, turned = _lopsided(draft.places), _lopsided(again.places)
+        return again if turned > max(LEAST_TELLING, TURN_GAIN * upright) else draft
 
     def _classify(self, tiles: list[list[Tiles]]) -> list[list[Probabilities]]:
         """Classify the tiles of all runs of all drafts in one call."""
@@ -464,6 +467,12 @@ class Scanner:
 def _certainty(places: list[Place]) -> float:
     """How many digits' worth of certainty a detector found, in places that would be reported."""
     sure = (place.seen * float(place.digits.max()) for place in places if place.seen >= decode.LEAST_SEEN)
+    return float(sum(sure))
+
+
+def _lopsided(places: list[Place]) -> float:
+    """The same of digits that are others, or none, when they are turned: 0, 1 and 8 do not tell which way is up."""
+    sure = (place.seen * float(place.digits[LOPSIDED].sum()) for place in places if place.seen >= decode.LEAST_SEEN)
     return float(sum(sure))
 
 

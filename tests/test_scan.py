@@ -14,7 +14,7 @@ from stub import Paper, Stub, StubDetector, digits_of, texts
 from digitize import sheets
 from digitize.confidence import Calibration
 from digitize.records import Box, Gray, Page, PageReading, Place, SheetReading, Tiles
-from digitize.scan import Scanner, Settings
+from digitize.scan import Scanner, Settings, _lopsided
 
 
 def sheet_of(*lines: str, height: int = 30, gap: float = 0.35) -> Paper:
@@ -327,3 +327,10 @@ def test_letters_alone_do_not_turn_a_page() -> None:
         gray[y : y + 22, x : x + 3] = gray[y + 10 : y + 13, x : x + 16] = 0
     (reading,) = seeing().read_pages([Page("letters", 1, gray)])
     assert reading.rotation == 0
+
+
+def test_noughts_and_eights_do_not_tell_which_way_is_up() -> None:
+    telling = [Place(Box(0, 0, 10, 20), 0.9, np.eye(10)[value]) for value in (2, 9)]
+    mute = [Place(Box(0, 0, 10, 20), 0.9, np.eye(10)[value]) for value in (0, 1, 8)]
+    assert _lopsided(mute) == 0
+    assert _lopsided(telling + mute) == pytest.approx(1.8)
