@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, NoReturn
 
 from digitize import __version__, models, sheets, write
 from digitize.classify import Classifier
@@ -22,6 +22,9 @@ from digitize.detect import Detector
 from digitize.errors import OutputError, SheetError
 from digitize.records import Page, PageReading, SheetReading, Tiles
 from digitize.scan import Scanner, Settings
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 log = logging.getLogger("digitize")
 
@@ -157,7 +160,7 @@ def _read(job: Job, scanner: Scanner, found: list[sheets.Sheet], summary: Summar
 
     drawn = on_page if job.overlay or job.crops else None
     hidden = not job.progress or not sys.stderr.isatty() or len(found) < 2
-    with tqdm(total=len(found), unit="sheet", disable=hidden, file=sys.stderr) as bar:
+    with nullcontext() if hidden else _bar(len(found)) as bar:
         for sheet in scanner.read_sheets(found, pages=job.pages, dpi=job.dpi, on_page=drawn):
             digits = [digit for page in sheet.pages for *_, digit in page.digits()]
             summary.sheets += 1
@@ -167,10 +170,18 @@ def _read(job: Job, scanner: Scanner, found: list[sheets.Sheet], summary: Summar
             if sheet.error is not None:
                 summary.failed += 1
             if sheet.error is not None and (sheet.pages or len(found) > 1):  # of one alone, `run` says it
-                with tqdm.external_write_mode(file=sys.stderr):
+                with bar.external_write_mode(file=sys.stderr) if bar else nullcontext():
                     log.error("%s", sheet.error)
-            bar.update()
+            if bar:
+                bar.update()
             yield sheet
+
+
+def _bar(total: int) -> tqdm[NoReturn]:
+    """A bar on stderr; its module is loaded only where a bar is shown, since that takes a twentieth of a second."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="sheet", file=sys.stderr)
 
 
 def _folder(path: Path) -> Path:

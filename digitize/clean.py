@@ -32,7 +32,7 @@ Floats = NDArray[np.float32]
 FINE_STROKE = 3.2  # working pixels: below this, thresholding loses the gaps inside a 6 or an 8
 MAX_ENLARGEMENT = 4  # beyond this, interpolation adds pixels but nothing to see
 LEAST_HALVED = 2_000_000  # pixels: smaller pages cost little as they are
-THINNEST = 0.05  # share of the ink that may be lost in thinner strokes when a page is halved
+THINNEST = 0.05  # share of the ink that may be of strokes too fine for half the size
 MAX_WORKING_PIXELS = 12_000_000  # bounds the memory of an enlarged page
 PAPER_ELEMENT = 5.0  # stroke widths: wider than any stroke, so that a closing sees under it
 WINDOW = 16.0  # stroke widths: about two digits, the reach of the local threshold
@@ -121,15 +121,22 @@ def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
         The ink, at a working scale that gives strokes an inside.
     """
     dark = darken(gray)
-    contrast, level = measure_contrast(dark, stroke=_guess_stroke(dark))
+    scale, stroke = 1.0, 0.0
+    if dark.size >= LEAST_HALVED:
+        half = _resized(dark, 0.5)
+        guess = _guess_ink(half)
+        stroke = stroke_width(guess)
+        if stroke >= FINE_STROKE and stroke_width(guess, share=THINNEST) >= FINE_STROKE / 2:
+            dark, scale = half, 0.5
+    if scale == 1.0:
+        stroke = max(1.0, stroke_width(_guess_ink(dark)))
+    contrast, level = measure_contrast(dark, stroke=stroke)
     mask = contrast > level
     stroke = stroke_width(mask)
-    scale = _working_scale(mask, stroke)
-    if scale != 1.0:
-        size = (round(gray.shape[1] * scale), round(gray.shape[0] * scale))
-        how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
-        dark = np.asarray(cv2.resize(dark, size, interpolation=how), dtype=np.uint8)
-        contrast, level = measure_contrast(dark, stroke=stroke * scale)
+    enlargement = _enlargement(mask, stroke) if scale == 1.0 else 1.0
+    if enlargement > 1.0:
+        scale = enlargement
+        contrast, level = measure_contrast(_resized(dark, scale), stroke=stroke * scale)
         mask = contrast > level
         stroke = stroke_width(mask)
     stroke = max(stroke, 1.0)
@@ -141,16 +148,18 @@ def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
     return Ink(mask & ~rules, rules, shade, scale, stroke, height)
 
 
-def _working_scale(mask: Mask, stroke: float) -> float:
-    """By how much a page is enlarged, in halves, so that thin strokes have an inside; 0.5 where all are thick."""
-    if stroke <= 0:
+def _enlargement(mask: Mask, stroke: float) -> float:
+    """By how much a page is enlarged, in halves, so that its strokes have an inside."""
+    if not 0 < stroke < FINE_STROKE:
         return 1.0
-    if stroke < FINE_STROKE:
-        room = np.floor(2 * np.sqrt(MAX_WORKING_PIXELS / mask.size)) / 2
-        return float(np.clip(np.ceil(2 * FINE_STROKE / stroke) / 2, 1.0, np.clip(room, 1.0, MAX_ENLARGEMENT)))
-    if mask.size >= LEAST_HALVED and stroke >= 2 * FINE_STROKE and stroke_width(mask, share=THINNEST) >= FINE_STROKE:
-        return 0.5
-    return 1.0
+    room = np.floor(2 * np.sqrt(MAX_WORKING_PIXELS / mask.size)) / 2
+    return float(np.clip(np.ceil(2 * FINE_STROKE / stroke) / 2, 1.0, np.clip(room, 1.0, MAX_ENLARGEMENT)))
+
+
+def _resized(dark: Gray, scale: float) -> Gray:
+    """A page in another size."""
+    size = (round(dark.shape[1] * scale), round(dark.shape[0] * scale))
+    return _as_gray(cv2.resize(dark, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA))
 
 
 def darken(gray: Gray) -> Gray:
@@ -161,7 +170,7 @@ def darken(gray: Gray) -> Gray:
     """
     shrink = max(1.0, max(gray.shape) / POLARITY_SIDE)
     small = cv2.resize(gray, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA) if shrink > 1 else gray
-    dark, middle, light = np.percentile(small, (1, 50, 99))
+    dark, middle, light = _quantiles(small, 0.01, 0.5, 0.99)
     whole = (2 * middle - dark - light) / max(light - dark, 1.0)
     reach = max(3, min(255, (min(small.shape) // 3) | 1))
     residual = small.astype(np.float32) - cv2.medianBlur(small, reach)
@@ -186,7 +195,7 @@ def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray]:
     blur = min(max(0.3, 0.2 * stroke), FIRST_BLUR)
     while True:
         smooth = _as_gray(cv2.GaussianBlur(contrast, (0, 0), blur))
-        low, middle = (float(v) for v in np.percentile(smooth[few], (10, 40)))
+        low, middle = _quantiles(smooth[few], 0.1, 0.4)
         noise = (middle - low) / 1.1  # so many deviations lie between these
         slope = cv2.morphologyEx(smooth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         sampled = np.square(slope[few].astype(np.float64))
@@ -212,6 +221,12 @@ def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray]:
     )
     level = np.maximum((255 * drawn + prior * whole) / (mass + prior), floor)
     return smooth, _as_gray(cv2.resize(np.rint(level).astype(np.uint8), dark.shape[::-1]))
+
+
+def _quantiles(image: Gray, *shares: float) -> list[float]:
+    """The levels up to which these shares of the pixels lie: counted, which is quicker than to sort."""
+    below = np.cumsum(np.bincount(image.ravel(), minlength=256))
+    return [float(np.searchsorted(below, share * below[-1])) for share in shares]
 
 
 def _as_gray(image: NDArray[Any]) -> Gray:
@@ -248,8 +263,8 @@ def _paper(dark: Gray, stroke: float) -> Gray:
     return _as_gray(cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def _guess_stroke(dark: Gray) -> float:
-    """A first stroke width, before the paper is known: from Otsu's threshold on the contrast to a wide median."""
+def _guess_ink(dark: Gray) -> Mask:
+    """Ink at a first look, before the paper is known: bool (H, W); Otsu on the contrast to a wide median."""
     shrink = max(1.0, max(dark.shape) / 1000)
     small = cv2.resize(dark, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
     wide = cv2.medianBlur(small, max(3, min(255, (min(small.shape) // 3) | 1)))
@@ -265,7 +280,7 @@ def _guess_stroke(dark: Gray) -> float:
                 clearest, sigma, level = between, blur, cut
     wide = cv2.resize(wide, dark.shape[::-1], interpolation=cv2.INTER_LINEAR)
     smooth = cv2.GaussianBlur(dark, (0, 0), sigma * shrink) if sigma else dark
-    return max(1.0, stroke_width(cv2.subtract(wide, smooth) > level))
+    return np.asarray(cv2.subtract(wide, smooth) > level, dtype=bool)
 
 
 def _drop_faint(mask: Mask, contrast: Gray, level: Gray) -> Mask:
@@ -293,8 +308,8 @@ def find_rules(mask: Mask, *, stroke: float) -> tuple[Mask, float]:
     """
     height = digit_height(mask, stroke=stroke)
     across = _straight_lines(mask, stroke, height, ACROSS * height)
-    rest = mask & ~across
-    height = digit_height(rest, stroke=stroke)
+    if across.any():
+        height = digit_height(mask & ~across, stroke=stroke)
     down = _straight_lines(np.ascontiguousarray(mask.T), stroke, height, DOWN * height).T
     rules = np.asarray(across | down, dtype=bool)
     _take_corners(rules, mask, across, np.asarray(down), stroke)

@@ -29,16 +29,16 @@ from digitize.records import Gray
 
 DRILL_UNIT = 28  # pixels: digit height in a drill, more than `detect.UNIT` so that it can be made smaller
 WEIGHTS = {  # of the maker's kinds: joined digits and print around digits are what contours are worst at
-    "amount": 2.4,
+    "amount": 2.8,
     "field": 1.6,
     "comb": 1.8,
     "table": 1.6,
-    "lines": 1.8,
-    "sums": 1.2,
+    "lines": 2.6,
+    "sums": 1.4,
     "prose": 1.0,
     "photo": 1.2,
     "dirt": 0.4,
-    "single": 0.6,
+    "single": 1.0,
     "form": 1.4,
 }
 LARGEST_PAGE, LARGEST_DRILL = 1_500_000, 1_000_000  # pixels

@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from digitize.copybook import Form
 from digitize.errors import DatasetError
 
 Alpha = NDArray[np.float32]  # (H, W), 0 no ink to 1 covered
@@ -42,6 +43,7 @@ SHIFT = 4  # fractional bits of the coordinates given to OpenCV
 DRAWN_STROKE = 5.0  # stroke width in pixels at which lines are drawn before they are scaled down
 LARGEST_CANVAS = 420  # height in pixels of the drawing before it is scaled down
 NOISE_SIDE = 512
+OWN_FORM_KEPT = 0.9  # how often a hand keeps to its own form of a digit
 TILE_SIDE = 28
 MNIST_SPAN = 20.0  # MNIST's digits fill 20 of 28 pixels
 
@@ -583,6 +585,7 @@ class Habits:
         loops: chance that a 2 begins with a loop, as in Latin hands.
         openings: chance that the loop of a 9 stays open.
         bare: chance that a 5 of two strokes loses its bar, and looks like a root sign.
+        own_forms: chance that a digit has a form of `copybook` in this hand.
     """
 
     pen: Pen
@@ -596,6 +599,7 @@ class Habits:
     loops: float = 0.0
     openings: float = 0.0
     bare: float = 0.0
+    own_forms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -607,6 +611,7 @@ class Hand:
         pens, tiles: where the shapes are; one of them is None.
         items: for each digit, the items it may be drawn from.
         writer: whose shapes they are.
+        forms: digits that this hand writes in a form of its own, nearly always.
     """
 
     habits: Habits
@@ -614,6 +619,7 @@ class Hand:
     tiles: TileSet | None = field(repr=False)
     items: dict[int, NDArray[np.int64]] = field(repr=False)
     writer: str
+    forms: dict[int, Form] = field(default_factory=dict, repr=False)
 
     def draw(self, digit: int, height_px: float, rng: np.random.Generator) -> Alpha:
         """Draw one digit, `height_px` pixels tall but for the hand's unevenness."""
@@ -624,6 +630,9 @@ class Hand:
         item = int(pool[int(rng.random() * len(pool))])
         slant = habits.slant + 0.04 * float(rng.standard_normal())
         aspect = habits.aspect * (1 + 0.05 * float(rng.standard_normal()))
+        if digit in self.forms and rng.random() < OWN_FORM_KEPT:
+            strokes = slanted(self.forms[digit].strokes(), slant, aspect, 0.05 * float(rng.standard_normal()))
+            return draw_strokes(fitted(wave(strokes, rng, 0.02)), height_px, pen, rng)
         if self.tiles is not None:
             return draw_tile(self.tiles.tiles[item], height_px, rng, pen=pen, slant=slant, aspect=aspect)
         if self.pens is None:

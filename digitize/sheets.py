@@ -32,16 +32,17 @@ from glob import glob
 from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import cv2
 import numpy as np
-import pypdfium2  # type: ignore[import-untyped]
 from PIL import Image, ImageChops, UnidentifiedImageError, _imaging
-from pypdfium2 import raw as pdfium_c
 
 from digitize.errors import SheetError, UsageError
 from digitize.records import Gray, Page
+
+if TYPE_CHECKING:
+    import pypdfium2
 
 SUFFIXES = frozenset(
     f".{name}"
@@ -595,6 +596,9 @@ def _pdf_pages(origin: Path | bytes, name: str, wanted: PageRange, dpi: float) -
 
 
 def _open_pdf(origin: Path | bytes, name: str) -> pypdfium2.PdfDocument:
+    import pypdfium2  # here, since sheets are mostly images and loading it takes a thirtieth of a second
+    from pypdfium2 import raw as pdfium_c
+
     try:
         return pypdfium2.PdfDocument(origin)
     except pypdfium2.PdfiumError as error:
@@ -607,6 +611,8 @@ def _open_pdf(origin: Path | bytes, name: str) -> pypdfium2.PdfDocument:
 
 def _is_without_pages(origin: Path | bytes) -> bool:
     """Whether what pypdfium2 refused is sound but empty; the error code it gives is then that of an earlier file."""
+    from pypdfium2 import raw as pdfium_c
+
     if isinstance(origin, bytes):
         handle = pdfium_c.FPDF_LoadMemDocument64(origin, len(origin), None)
     else:

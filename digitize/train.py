@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -47,6 +47,8 @@ WEIGHT_DECAY = 1e-4
 AVERAGE_STEPS = 300  # steps over which the running mean of the weights reaches back
 AVERAGE_EVERY = 10  # steps between two updates of it
 PREFETCH = 8  # batches made ahead of the training step
+
+Bits = Literal[32, 16, 8]
 
 SIDE = 28  # pixels, of a tile
 TURN = math.radians(10)
@@ -283,7 +285,7 @@ def finish(course: Course) -> Path:
     temperature = fit_temperature(verdict.logits, verdict.labels, verdict.weights)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        export(network.with_softmax(course.best, temperature), folder, half=options.half)
+        export(network.with_softmax(course.best, temperature), folder, bits=16 if options.half else 32)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error}): choose another folder") from error
     card = _card(course, verdict, temperature)
@@ -300,47 +302,49 @@ def finish(course: Course) -> Path:
     return folder
 
 
-def export(model: Any, folder: Path, *, half: bool = False) -> None:
+def export(model: Any, folder: Path, *, bits: Bits = 32) -> None:
     """Write a network as `model.keras` and as `model.tflite`, without traces of its training.
 
     Args:
         model: a `keras.Model` from tiles to probabilities, of any batch size.
         folder: exists; files of these names are replaced.
-        half: round the weights to 16 bits, in both files alike, and store them so in the tflite file; for a model
-            that `network.with_softmax` made, without batch norm.
+        bits: of a weight in the tflite file. 16 rounds them in both files alike, for a model that
+            `network.with_softmax` made, without batch norm; 8 is faster but says nearly the same, not quite.
 
     Raises:
         OutputError: the tflite file could not be made.
     """
     import keras
 
-    if half:
+    if bits == 16:
         _round_to_half(model)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as place:
         kept, lite = Path(place) / models.KERAS_FILE, Path(place) / models.TFLITE_FILE
         model.save(kept)
         if keras.backend.backend() == "tensorflow":
-            convert(kept, lite, half=half)
+            convert(kept, lite, bits=bits)
         else:
-            _convert_elsewhere(kept, lite, half)
+            _convert_elsewhere(kept, lite, bits)
         for made in (kept, lite):
             made.replace(folder / made.name)
 
 
-def convert(kept: Path, lite: Path, *, half: bool = False) -> None:
+def convert(kept: Path, lite: Path, *, bits: Bits = 32) -> None:
     """Make a tflite file of a Keras file; only Keras on TensorFlow can, for any batch size.
 
     Args:
         kept: a Keras file.
         lite: the tflite file to write.
-        half: store the weights in 16 bits.
+        bits: of a weight; with 8, activations are rounded to 8 bits too while it runs, each item by its own scale
+            (TensorFlow's dynamic range quantization).
     """
     import keras
     import tensorflow
 
     smaller: dict[str, Any] = {}
-    if half:
+    if bits < 32:
         smaller["optimizations"] = [tensorflow.lite.Optimize.DEFAULT]
+    if bits == 16:
         smaller["target_spec"] = {"supported_types": [tensorflow.float16]}
     keras.models.load_model(kept, compile=False).export(str(lite), format="litert", verbose=False, **smaller)
 
@@ -365,14 +369,14 @@ def _round_to_half(model: Any) -> None:
         layer.set_weights(rounded)
 
 
-def _convert_elsewhere(kept: Path, lite: Path, half: bool) -> None:
+def _convert_elsewhere(kept: Path, lite: Path, bits: Bits) -> None:
     """Run `convert` in a process in which Keras is on TensorFlow."""
     program = (
         "import sys; from pathlib import Path; from digitize.train import convert; "
-        "convert(Path(sys.argv[1]), Path(sys.argv[2]), half=sys.argv[3] == 'half')"
+        "convert(Path(sys.argv[1]), Path(sys.argv[2]), bits=int(sys.argv[3]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(kept), str(lite), "half" if half else "full"],
+        [sys.executable, "-c", program, str(kept), str(lite), str(bits)],
         env={
             **os.environ,
             "KERAS_BACKEND": "tensorflow",

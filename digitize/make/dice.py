@@ -9,6 +9,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+NATURAL, ROUND = 0.4, 0.3  # share of numbers that are as people write them, and of these of the round ones
+
 T = TypeVar("T")
 
 
@@ -60,7 +62,15 @@ class Dice:
         return next(reversed(list(choices)))
 
     def digits(self, count: int) -> str:
-        """A string of `count` digits; now and then one digit comes in a row, as on real forms."""
+        """A string of `count` digits: even chances, or amounts and counts as people write them.
+
+        Of those the first digit follows Benford's law (1 in three of ten, 9 in one of twenty), and large ones are
+        often round.
+        """
+        if self.chance(NATURAL):
+            zeros = min(count - 1, self.whole(1, 3)) if self.chance(ROUND) else 0
+            first = self.weighted({str(d): math.log10(1 + 1 / d) for d in range(1, 10)})
+            return first + "".join(str(self.whole(0, 9)) for _ in range(count - 1 - zeros)) + "0" * zeros
         if self.chance(0.12):
             return "".join(self.pick("0015") if self.chance(0.6) else str(self.whole(0, 9)) for _ in range(count))
         return "".join(str(self.whole(0, 9)) for _ in range(count))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import ImageFont
 
 from digitize import hands
+from digitize.copybook import FORMS, Form
 from digitize.errors import DatasetError
 from digitize.hands import Habits, Hand, Pen, PenSet, Split, Stroke, TileSet
 from digitize.make.dice import Dice
@@ -32,6 +33,7 @@ SCRIPT_NAMES = (
 ODD_NAMES = ("symbol", "dingbat", "d050000l", "emoji", "braille", "icon", "awesome", "barcode", "math", "essays1743")
 FONT_VALIDATION = 7  # one font in seven is kept for validation
 LEAST_ITEMS = 6  # a pen writer with fewer digits is used only to fill gaps of others
+OWN_FORM_HANDS = 0.45  # share of hands that have forms of `copybook`
 TILE_HANDS = 0.4  # share of hands that are MNIST's where both sources are there
 
 
@@ -101,12 +103,12 @@ class Stock:
         tile_share = TILE_HANDS * (0.35 if habits.pen.width < 0.07 else 1.0)
         if self.pens is None or (self.tiles is not None and dice.chance(tile_share)):
             writer = dice.pick(self._tile_writers)
-            return Hand(habits, None, self.tiles, self._items_of_tiles(writer), writer)
+            return Hand(habits, None, self.tiles, self._items_of_tiles(writer), writer, _own_forms(dice, habits))
         # Half of the hands from each tablet, though one has far fewer writers.
         wanted = "pendigits" if dice.chance(0.35) else "unipen"
         writers = [writer for writer in self._pen_writers if writer.startswith(wanted)] or self._pen_writers
         writer = dice.pick(writers)
-        return Hand(habits, self.pens, None, self._items_of_pens(writer), writer)
+        return Hand(habits, self.pens, None, self._items_of_pens(writer), writer, _own_forms(dice, habits))
 
     def sign(self, dice: Dice, char: str) -> list[Stroke] | None:
         """Strokes of a sign as somebody wrote it (larger side 1), or None where there is none."""
@@ -152,6 +154,13 @@ class Stock:
                 items[digit] = mine if len(mine) else every
             self._tile_items[writer] = items
         return self._tile_items[writer]
+
+
+def _own_forms(dice: Dice, habits: Habits) -> dict[int, Form]:
+    """The digits that a hand writes in forms of its own, and the forms."""
+    return {
+        digit: dice.pick(choices).variant(dice.rng) for digit, choices in FORMS.items() if dice.chance(habits.own_forms)
+    }
 
 
 @functools.lru_cache(maxsize=4)
@@ -281,4 +290,5 @@ def habits_for(dice: Dice, *, width: float | None = None) -> Habits:
         loops=0.85 if dice.chance(0.22) else 0.0,
         openings=0.85 if dice.chance(0.25) else 0.0,
         bare=0.85 if dice.chance(0.25) else 0.0,
+        own_forms=dice.between(0.1, 0.7) if dice.chance(OWN_FORM_HANDS) else 0.0,
     )

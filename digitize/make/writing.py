@@ -28,7 +28,7 @@ SIGN_PLACES: dict[str, tuple[float, float]] = {
     "+": (0.65, 0.45),
     "*": (0.5, 0.55),
     "x": (0.55, 0.35),
-    "/": (1.15, 0.5),
+    "/": (1.35, 0.5),
     "|": (1.1, 0.5),
     "(": (1.15, 0.5),
     ")": (1.15, 0.5),
@@ -49,7 +49,7 @@ PLAIN_SIGNS: dict[str, tuple[tuple[tuple[float, float], ...], ...]] = {
     "+": (((0.0, 0.5), (1.0, 0.5)), ((0.5, 0.0), (0.5, 1.0))),
     "*": (((0.5, 0.0), (0.5, 1.0)), ((0.05, 0.25), (0.95, 0.75)), ((0.05, 0.75), (0.95, 0.25))),
     "x": (((0.0, 0.0), (1.0, 1.0)), ((1.0, 0.0), (0.0, 1.0))),
-    "/": (((0.45, 0.0), (0.0, 1.0)),),
+    "/": (((0.55, 0.0), (0.0, 1.0)),),
     "|": (((0.0, 0.0), (0.0, 1.0)),),
     "(": (((0.25, 0.0), (0.05, 0.25), (0.0, 0.5), (0.05, 0.75), (0.25, 1.0)),),
     ")": (((0.0, 0.0), (0.2, 0.25), (0.25, 0.5), (0.2, 0.75), (0.0, 1.0)),),
@@ -216,7 +216,7 @@ def draw_sign(
         Its ink, and how far its middle lies above the base line, in pixels.
     """
     size, middle = SIGN_PLACES[char]
-    size *= dice.log(0.7, 1.4)
+    size *= dice.log(0.9 if char in "/|" else 0.7, 1.4)  # shorter ones cannot be told from a 1
     strokes = stock.letter(dice, "x") if char == "x" else None if char == "." else stock.sign(dice, char)
     if strokes is None or dice.chance(0.3):
         strokes = wave([np.array(stroke, np.float32) for stroke in PLAIN_SIGNS[char]], dice.rng, 0.02)
