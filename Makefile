@@ -14,7 +14,7 @@ DIGITIZE_SHARED ?= ../shared
 export DIGITIZE_SHARED
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint check samples score bench lock clean help
+.PHONY: demo test lint check samples score bench hostile lock clean help
 
 demo: $(READY)  ## create the environment and read a sample sheet
 	@mkdir -p $(OUT)
@@ -40,6 +40,9 @@ score: $(READY)  ## scan every labelled set and print one table
 
 bench: $(READY)  ## start-up and speed, as ratios taken in one run
 	$(BIN)/python tests/bench.py
+
+hostile: $(READY)  ## scan every broken, odd and hostile file, one by one
+	$(BIN)/python tests/hostile.py
 
 lock:  ## resolve the dependencies anew, for every platform and Python >= 3.11
 	$(PYTHON) -m venv $(TOOLS)

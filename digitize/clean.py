@@ -169,7 +169,7 @@ def darken(gray: Gray) -> Gray:
     page (which a strong vignette can mislead) and against each pixel's surroundings (which thick frames can).
     """
     shrink = max(1.0, max(gray.shape) / POLARITY_SIDE)
-    small = cv2.resize(gray, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA) if shrink > 1 else gray
+    small = _resized(gray, 1 / shrink) if shrink > 1 else gray
     dark, middle, light = _quantiles(small, 0.01, 0.5, 0.99)
     whole = (2 * middle - dark - light) / max(light - dark, 1.0)
     reach = max(3, min(255, (min(small.shape) // 3) | 1))

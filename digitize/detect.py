@@ -239,12 +239,33 @@ def find_places(peaks: Peaks, shape: tuple[int, int]) -> list[Place]:
         worth = worth * np.exp(-np.square(np.log(height / UNIT) / SPREAD))
     on_page = (edges[:, 2] > 0) & (edges[:, 3] > 0) & (edges[:, 0] < shape[1]) & (edges[:, 1] < shape[0])
     order = np.argsort(-worth, kind="stable")
-    return [_averaged(peaks, k, shape) for k in _distinct(edges, order[on_page[order]])]
+    near = _Rows(edges)
+    return [_averaged(peaks, k, near, shape) for k in _distinct(edges, order[on_page[order]], near)]
 
 
-def _averaged(peaks: Peaks, best: int, shape: tuple[int, int]) -> Place:
+class _Rows:
+    """Boxes (left, top, right, bottom) by row, so that those that may touch one are found without asking all."""
+
+    def __init__(self, edges: Floats) -> None:
+        middles = (edges[:, 1] + edges[:, 3]) / 2
+        self._half = (edges[:, 3] - edges[:, 1]) / 2
+        self._order = np.argsort(middles, kind="stable")
+        self._middles = middles[self._order]
+        self._tallest = float(self._half.max(initial=0.0))
+
+    def touching(self, edges: Floats, k: int) -> NDArray[np.int64]:
+        """Indices, ascending, of all boxes that share rows with box `k`, and some more."""
+        middle, reach = (edges[k, 1] + edges[k, 3]) / 2, self._half[k] + self._tallest
+        first, last = np.searchsorted(self._middles, (middle - reach, middle + reach), side="left")
+        return np.sort(self._order[first : last + 1])
+
+
+def _averaged(peaks: Peaks, best: int, near: _Rows, shape: tuple[int, int]) -> Place:
     """What all looks in one size say of the place of a peak; a look that does not see it counts as seeing nothing."""
-    alike = np.flatnonzero((peaks.size[:, 0] == peaks.size[best, 0]) & (peaks.zoom != peaks.zoom[best]))
+    if peaks.size[best, 1] == 1:
+        return Place(box_within(peaks.edges[best], shape), float(peaks.seen[best]), peaks.digits[best])
+    alike = near.touching(peaks.edges, best)
+    alike = alike[(peaks.size[alike, 0] == peaks.size[best, 0]) & (peaks.zoom[alike] != peaks.zoom[best])]
     alike = alike[_overlaps(peaks.edges[alike], peaks.edges[best]) >= SAME]
     chosen = [best]
     for k in alike[np.argsort(-peaks.seen[alike], kind="stable")]:
@@ -265,7 +286,7 @@ def _overlaps(edges: Floats, box: Floats) -> Floats:
     return np.asarray(shared / np.maximum(areas + own - shared, 1e-9), dtype=np.float64)
 
 
-def _distinct(edges: NDArray[np.float64], order: NDArray[np.int64]) -> list[int]:
+def _distinct(edges: Floats, order: NDArray[np.int64], near: _Rows) -> list[int]:
     """Of boxes (left, top, right, bottom) in an order, those that are not the same as one before."""
     area = (edges[:, 2] - edges[:, 0]) * (edges[:, 3] - edges[:, 1])
     kept: list[int] = []
@@ -274,10 +295,14 @@ def _distinct(edges: NDArray[np.float64], order: NDArray[np.int64]) -> list[int]
         if not free[k]:
             continue
         kept.append(int(k))
-        width = np.minimum(edges[:, 2], edges[k, 2]) - np.maximum(edges[:, 0], edges[k, 0])
-        height = np.minimum(edges[:, 3], edges[k, 3]) - np.maximum(edges[:, 1], edges[k, 1])
+        around = near.touching(edges, k)
+        width = np.minimum(edges[around, 2], edges[k, 2]) - np.maximum(edges[around, 0], edges[k, 0])
+        height = np.minimum(edges[around, 3], edges[k, 3]) - np.maximum(edges[around, 1], edges[k, 1])
         shared = np.maximum(width, 0) * np.maximum(height, 0)
-        free &= (shared <= SAME * (area + area[k] - shared)) & (shared <= INSIDE * np.minimum(area, area[k]))
+        same = (shared > SAME * (area[around] + area[k] - shared)) | (
+            shared > INSIDE * np.minimum(area[around], area[k])
+        )
+        free[around[same]] = False
     return kept
 
 

@@ -9,6 +9,7 @@ left to right; within a line, a wide gap or ink that is no digit, such as a sign
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ LEVEL_BONUS = 0.02  # share by which a slope has to beat the level page
 ROW_SHARE = 0.5  # of a digit's height by which its middle may lie off its line
 GAP = 0.75  # digit heights: a wider gap starts a number, unless the line's digits all stand that far apart
 GAP_OF_LINE = 2.2  # times the line's usual gap
+MOST_ASKED = 300  # boxes whose nearest neighbour is looked for
 SIGN = 0.35  # digit heights: ink between two digits that is this large keeps them apart
 
 
@@ -122,3 +124,22 @@ def _between(a: Box, b: Box, others: list[Box], height: float) -> bool:
         if left < middle_x < right and top < middle_y < bottom and max(other.width, other.height) >= SIGN * height:
             return True
     return False
+
+
+def beside(boxes: Sequence[Box]) -> float:
+    """Share of boxes whose nearest neighbour stands beside them rather than above or below: which way writing runs.
+
+    It is near 1 on upright text and numbers, near 0 where these lie on their side, and between for scattered marks and
+    columns of single digits; 0.5 for less than two boxes. At most `MOST_ASKED` boxes are asked, and of these each
+    compares the distances between middles.
+    """
+    if len(boxes) < 2:
+        return 0.5
+    middles = np.array([(box.left + box.width / 2, box.top + box.height / 2) for box in boxes])
+    asked = np.arange(0, len(boxes), 1 + len(boxes) // MOST_ASKED)
+    across, down = np.abs(middles[asked, None] - middles[None]).transpose(2, 0, 1)
+    apart = np.hypot(across, down)
+    apart[np.arange(len(asked)), asked] = np.inf
+    nearest = apart.argmin(axis=1)
+    rows = np.arange(len(asked))
+    return float((across[rows, nearest] > down[rows, nearest]).mean())

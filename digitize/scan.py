@@ -45,10 +45,14 @@ HOPELESS, NARROW = 0.01, 0.75  # belief up to which a glyph no wider than this s
 WIDE = 1.15  # width over height from which a glyph is sliced however sure the first round was
 MOST_DRAFTS = 32  # pages held at once, however few digits they have
 TURN_GLYPHS = 200  # glyphs looked at to find out which way up a page is
-TURN_GAIN = 1.25  # times as much that has to be readable after a turn
-UPRIGHT = 0.8  # certain digits a telling glyph from which a page is taken to be upright
-LEAST_TELLING = 2.0  # lopsided digits that have to be read on a turned page: one alone turns too many upright sheets
+TILES_GAIN = 1.25  # without a detector: times as much that has to be readable after a turn
+TURN_GAIN = 1.2  # with one: times as much that has to speak for a turned page; these were chosen on validation sheets
+UPRIGHT = 0.8  # certain digits a telling glyph from which a page lies upright or on its head, and a glimpse will do
+GLIMPSE, LONG_GLIMPSE = 26.0, 60.0  # digit heights: side of the square looked at then, and where it is in doubt
+LEAST_TELLING, TELLING_SHARE = 2.0, 0.1  # lopsided digits that a turned page has to show, and as a share of its glyphs
 LOPSIDED = [2, 3, 4, 5, 6, 7, 9]  # digits that look otherwise when they are turned
+UNLIKE = [3, 4, 7]  # those that look like no digit when they stand on their head
+BESIDE, FEWEST_BESIDE = 0.75, 6  # share of glyphs, of so many at least, with which writing runs across the page
 PLACE_MARGIN = 0.08  # of a place's height by which its ink may reach over its box
 BLOCK_TILES = 40  # tiles that a block counts for in a batch; it is as many times as large
 LARGER_SHARE, SMALLER_SHARE = 0.1, 0.3  # of all pieces' heights that has to be of another size to be looked at
@@ -139,11 +143,11 @@ def draft_page(page: Page, settings: Settings, *, turned: int = 0, cut: bool = T
     return draft
 
 
-def block_draft(draft: Draft) -> None:
-    """Cut a draft's blocks, in the size of its writing and, where much of it has another size, in that too."""
-    tall = segment.piece_heights(draft.ink.pen) / draft.ink.height
-    most = min(MOST_ZOOM, float(np.sqrt(MOST_SEEN_PIXELS / draft.ink.pen.size)))
-    zoom = min(detect.UNIT / draft.ink.height, most)
+def page_blocks(ink: clean.Ink) -> list[detect.Block]:
+    """A page's blocks, in the size of its writing and, where much of it has another size, in that too."""
+    tall = segment.piece_heights(ink.pen) / ink.height
+    most = min(MOST_ZOOM, float(np.sqrt(MOST_SEEN_PIXELS / ink.pen.size)))
+    zoom = min(detect.UNIT / ink.height, most)
     zooms = [zoom]
     for step in range(1, MOST_STEPS + 1):
         factor = ZOOM_STEP**step
@@ -151,7 +155,7 @@ def block_draft(draft: Draft) -> None:
             near = np.abs(np.log(np.maximum(tall, 1e-3) / nearest)) <= np.log(ZOOM_STEP) / 2
             if tall[near].sum() >= share * tall.sum() > 0 and zoom * other <= most:
                 zooms.append(zoom * other)
-    draft.blocks = [block for zoom in zooms for block in detect.look_at(draft.ink.shade, zoom)]
+    return [block for zoom in zooms for block in detect.look_at(ink.shade, zoom)]
 
 
 def split_draft(draft: Draft, which: list[set[int]]) -> list[Tiles]:
@@ -281,7 +285,7 @@ class Scanner:
         if self._detector is None:
             return draft_page(page, self.settings, turned=turned)
         draft = draft_page(page, replace(self.settings, merge=False), turned=turned, cut=False)
-        block_draft(draft)
+        draft.blocks = page_blocks(draft.ink)
         return draft
 
     def _read_drafts(self, drafts: list[Draft], on_page: OnPage | None) -> list[PageReading]:
@@ -308,7 +312,7 @@ class Scanner:
         """Find the digits of all drafts, turn what lies on its side, and classify the ink of each place."""
         self._detect(drafts)
         if self.settings.rotate == "auto":
-            drafts = [self._turned_to_see(draft) for draft in drafts]
+            drafts = self._turned_to_see(drafts)
         inked = []
         for draft in drafts:
             draft.places = [place for place in draft.places if place.seen >= decode.LEAST_SEEN]
@@ -328,38 +332,50 @@ class Scanner:
 
     def _detect(self, drafts: list[Draft]) -> None:
         """Look at the blocks of all drafts, those of several in one batch."""
+        pages = [(draft.blocks, draft.ink.pen.shape) for draft in drafts]
+        for draft, places in zip(drafts, self._look(pages), strict=True):
+            draft.places = places
+            draft.blocks = []
+
+    def _look(self, pages: list[tuple[list[detect.Block], tuple[int, ...]]]) -> list[list[Place]]:
+        """What is seen in the blocks of pages of (h, w); those of several are answered together."""
         if self._detector is None:
-            return
-        blocks = [(k, block) for k, draft in enumerate(drafts) for block in draft.blocks]
-        peaks: list[list[detect.Peaks]] = [[] for _ in drafts]
+            return [[] for _ in pages]
+        blocks = [(k, block) for k, (own, _) in enumerate(pages) for block in own]
+        peaks: list[list[detect.Peaks]] = [[] for _ in pages]
         for start in range(0, len(blocks), BLOCKS_AT_ONCE):
             some = blocks[start : start + BLOCKS_AT_ONCE]
             answers = self._detector.answers(np.stack([block.shade for _, block in some])[..., None])
             for k in sorted({k for k, _ in some}):
                 own = [place for place, (owner, _) in enumerate(some) if owner == k]
                 peaks[k].append(detect.find_peaks([some[place][1] for place in own], answers[own]))
-        for draft, found in zip(drafts, peaks, strict=True):
-            height, width = draft.ink.pen.shape
-            draft.places = detect.find_places(detect.Peaks.join(found), (height, width))
-            draft.blocks = []
-
-    def _turned_to_see(self, draft: Draft) -> Draft:
-        """The draft, or the page drafted again where it reads better turned."""
-        glyphs = [
-            (glyph.box, glyph.mask)
-            for run in draft.runs
-            for glyph in run.glyphs
-            if _is_telling(glyph.box, draft.ink.height)
+        return [
+            detect.find_places(detect.Peaks.join(found), (shape[0], shape[1]))
+            for found, (_, shape) in zip(peaks, pages, strict=True)
         ]
-        if len(glyphs) < 2 or _certainty(draft.places) >= UPRIGHT * len(glyphs):
-            return draft
-        turn = self._better_turn(normalise.make_tiles(glyphs[:: 1 + len(glyphs) // TURN_GLYPHS], draft.surroundings))
-        if not turn:
-            return draft
-        again = self._draft(draft.page, turned=turn)
-        self._detect([again])
-        upright, turned = _lopsided(draft.places), _lopsided(again.places)
-        return again if turned > max(LEAST_TELLING, TURN_GAIN * upright) else draft
+
+    def _turned_to_see(self, drafts: list[Draft]) -> list[Draft]:
+        """The drafts, with those that read better turned drafted again.
+
+        For a glimpse the ink is turned as it is: to clean a page anew costs more, and mostly it lay upright.
+        """
+        asked = [_doubted(draft) for draft in drafts]
+        turned = [
+            _turned_ink(draft.ink, doubt.window, turn)
+            for draft, doubt in zip(drafts, asked, strict=True)
+            for turn in doubt.turns
+        ]
+        seen = iter(self._look([(page_blocks(ink), ink.pen.shape) for ink in turned]))
+        upright = []
+        for draft, doubt in zip(drafts, asked, strict=True):
+            best, most = 0, doubt.evidence
+            for turn in doubt.turns:
+                places = next(seen)
+                if _lopsided(places) > doubt.least and _evidence(places) > most:
+                    best, most = turn, _evidence(places)
+            upright.append(self._draft(draft.page, turned=best) if best else draft)
+        self._detect([draft for draft in upright if draft.turned])
+        return upright
 
     def _classify(self, tiles: list[list[Tiles]]) -> list[list[Probabilities]]:
         """Classify the tiles of all runs of all drafts in one call."""
@@ -398,7 +414,7 @@ class Scanner:
             return 0
         turns = {90 * n: _legibility(self._classifier.probabilities(_turned(tiles, n))) for n in (1, 2, 3)}
         best = max(turns, key=lambda turn: turns[turn])
-        return best if turns[best] > TURN_GAIN * upright else 0
+        return best if turns[best] > TILES_GAIN * upright else 0
 
     def _split(self, drafts: list[Draft]) -> None:
         """Slice what the first round did not settle, and classify the slices of all drafts together."""
@@ -464,16 +480,75 @@ class Scanner:
         return Digit(first, confidence, second, min(other, confidence), status, box)
 
 
-def _certainty(places: list[Place]) -> float:
-    """How many digits' worth of certainty a detector found, in places that would be reported."""
-    sure = (place.seen * float(place.digits.max()) for place in places if place.seen >= decode.LEAST_SEEN)
-    return float(sum(sure))
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """What has to be looked at to know which way up a page lies.
+
+    Attributes:
+        window: part of the page that is looked at, in working pixels.
+        turns: degrees clockwise by which it might have to be turned; none where there is no doubt.
+        evidence: how much has to speak for a turn.
+        least: how many lopsided digits it has to show.
+    """
+
+    window: Box
+    turns: tuple[int, ...] = ()
+    evidence: float = 0.0
+    least: float = LEAST_TELLING
+
+
+def _doubted(draft: Draft) -> _Doubt:
+    """How a page on which digits were seen might lie instead."""
+    telling = [glyph.box for run in draft.runs for glyph in run.glyphs if _is_telling(glyph.box, draft.ink.height)]
+    page = Box(0, 0, *draft.ink.pen.shape[::-1])
+    if len(telling) < 2:
+        return _Doubt(page)
+    sure = sum(place.seen * float(place.digits.max()) for place in _reported(draft.places))
+    certain = sure >= UPRIGHT * len(telling)
+    side = (GLIMPSE if certain else LONG_GLIMPSE) * draft.ink.height
+    window = _fullest([place.box for place in draft.places] if certain else telling, page, side)
+    across = certain or (len(telling) >= FEWEST_BESIDE and layout.beside(telling) >= BESIDE)
+    inside = [place for place in draft.places if _is_in(place.box, window)]
+    return _Doubt(
+        window,
+        (180,) if across else (90, 180, 270),
+        TURN_GAIN * _evidence(inside),
+        max(LEAST_TELLING, TELLING_SHARE * sum(_is_in(box, window) for box in telling)),
+    )
+
+
+def _reported(places: list[Place]) -> list[Place]:
+    """The places that would be reported as digits."""
+    return [place for place in places if place.seen >= decode.LEAST_SEEN]
+
+
+def _evidence(places: list[Place]) -> float:
+    """How much speaks for a page lying this way up, in digits; those that look otherwise turned count more."""
+    seen = _reported(places)
+    sure = sum(place.seen * float(place.digits.max()) for place in seen)
+    return sure + _lopsided(places) + sum(place.seen * float(place.digits[UNLIKE].sum()) for place in seen)
 
 
 def _lopsided(places: list[Place]) -> float:
-    """The same of digits that are others, or none, when they are turned: 0, 1 and 8 do not tell which way is up."""
-    sure = (place.seen * float(place.digits[LOPSIDED].sum()) for place in places if place.seen >= decode.LEAST_SEEN)
-    return float(sum(sure))
+    """The same of digits that look otherwise when they are turned, which alone say which way up a page lies."""
+    return float(sum(place.seen * float(place.digits[LOPSIDED].sum()) for place in _reported(places)))
+
+
+def _is_in(box: Box, window: Box) -> bool:
+    """Whether a box's middle lies in a window."""
+    x, y = box.left + box.width / 2, box.top + box.height / 2
+    return window.left <= x < window.right and window.top <= y < window.bottom
+
+
+def _fullest(boxes: list[Box], page: Box, side: float) -> Box:
+    """The square of a page, of a side in working pixels, about a box that has most others around it."""
+    if side >= max(page.width, page.height):
+        return page
+    middles = np.array([(box.left + box.width / 2, box.top + box.height / 2) for box in boxes])
+    some = middles[:: 1 + len(middles) // TURN_GLYPHS]
+    around = (np.abs(some[:, None] - middles[None]) <= side / 2).all(axis=2).sum(axis=1)
+    left, top = (max(0, round(middle - side / 2)) for middle in some[around.argmax()])
+    return Box(left, top, min(round(side), page.width - left), min(round(side), page.height - top))
 
 
 def widened(box: Box, shape: tuple[int, ...]) -> Box:
@@ -502,6 +577,17 @@ def _free_ink(draft: Draft, found: list[decode.Found]) -> list[Box]:
 def _legibility(probabilities: Probabilities) -> float:
     """How many digits' worth of certainty there is: the sum over tiles of the best digit's probability, sharpened."""
     return float(np.square(probabilities[:, :10].max(axis=1)).sum())
+
+
+def _turned_ink(ink: clean.Ink, window: Box, degrees: int) -> clean.Ink:
+    """A part of a page's ink turned clockwise, with the height that writing has then."""
+    rows, columns = slice(window.top, window.bottom), slice(window.left, window.right)
+    quarters = -degrees // 90
+    pen = np.ascontiguousarray(np.rot90(ink.pen[rows, columns], quarters), dtype=bool)
+    rules = np.ascontiguousarray(np.rot90(ink.rules[rows, columns], quarters), dtype=bool)
+    shade = np.ascontiguousarray(np.rot90(ink.shade[rows, columns], quarters), dtype=np.uint8)
+    height = ink.height if degrees == 180 else clean.digit_height(pen, stroke=ink.stroke)
+    return clean.Ink(pen, rules, shade, ink.scale, ink.stroke, height)
 
 
 def _turned(tiles: Tiles, quarters: int) -> Tiles:

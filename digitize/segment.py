@@ -164,7 +164,7 @@ def find_runs(glyphs: list[Glyph], *, stroke: float, height: float, merge: bool 
         own = [glyphs[member] for member in members]
         near = [(place[a], place[b]) for a in members for b in partners.get(a, ()) if b in place]
         candidates = [Candidate(1 << k, glyph.box, glyph.mask) for k, glyph in enumerate(own)]
-        candidates += _merged(own, near, stroke)
+        candidates += _merged(own, near, stroke) if near else []
         runs.append(Run(tuple(own), tuple(candidates), len(own)))
     return runs
 

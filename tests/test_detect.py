@@ -167,3 +167,22 @@ def test_the_shipped_detector_answers_any_number_of_blocks() -> None:
 def test_a_classifier_is_no_detector(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="one to detect is needed"):
         detect.Detector(write_model(tmp_path / "model"), device="cpu")
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 60)] * 2, *[st.integers(1, 40)] * 2), min_size=1, max_size=30))
+def test_looking_only_among_near_rows_finds_the_same_as_looking_at_all(
+    corners: list[tuple[int, int, int, int]],
+) -> None:
+    edges = np.array([(left, top, left + width, top + height) for left, top, width, height in corners], float)
+    kept: list[int] = []
+    for k in range(len(edges)):  # the obvious loop
+        if all(not is_same(edges[k], edges[other]) for other in kept):
+            kept.append(k)
+    assert detect._distinct(edges, np.arange(len(edges)), detect._Rows(edges)) == kept
+
+
+def is_same(one: np.ndarray, other: np.ndarray) -> bool:
+    sides = np.maximum(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0)
+    shared = sides.prod()
+    areas = [(box[2:] - box[:2]).prod() for box in (one, other)]
+    return bool(shared > detect.SAME * (sum(areas) - shared) or shared > detect.INSIDE * min(areas))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from digitize import layout
 from digitize.layout import Row, arrange
 from digitize.records import Box
 
@@ -157,3 +158,16 @@ def test_scattered_boxes_are_read_alike_in_any_order(data: st.DataObject, boxes:
 def test_every_digit_is_read_once(boxes: list[Box]) -> None:
     found = [k for row in arrange(boxes, others=[]) for one in row.numbers for k in one]
     assert sorted(found) == list(range(len(boxes)))
+
+
+def test_writing_runs_the_way_its_neighbours_stand() -> None:
+    line = [Box(30 * k, 100 * row, 20, 30) for row in range(4) for k in range(8)]
+    lying = [Box(box.top, box.left, box.height, box.width) for box in line]
+    assert layout.beside(line) == 1.0
+    assert layout.beside(lying) == 0.0
+    assert layout.beside(line[:1]) == 0.5
+
+
+def test_of_many_boxes_only_some_are_asked() -> None:
+    many = [Box(30 * k, 100 * row, 20, 30) for row in range(40) for k in range(50)]
+    assert layout.beside(many) == 1.0

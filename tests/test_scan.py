@@ -284,6 +284,19 @@ def test_a_turned_page_is_seen_upright(quarters: int) -> None:
     assert reading.rotation == 90 * quarters
 
 
+def test_a_page_of_digits_that_look_alike_turned_stays() -> None:
+    (reading,) = seeing().read_pages([Page("page", 1, sheet_of("0810", "8018").gray())])
+    assert reading.rotation == 0
+
+
+def test_of_a_large_page_that_is_certain_only_a_part_is_looked_at_again() -> None:
+    detector = StubDetector()
+    rows = ["274561438" * 4] * 30
+    Scanner(Stub(), detector=detector).read_pages([Page("page", 1, sheet_of(*rows).gray())])
+    assert len(detector.calls) >= 2
+    assert 0 < detector.calls[-1] < 0.5 * sum(detector.calls[:-1])
+
+
 def test_blocks_of_many_pages_are_seen_together() -> None:
     detector = StubDetector()
     pages = [Page(str(k), 1, sheet_of("12").gray()) for k in range(5)]
