@@ -51,6 +51,7 @@ SLANT, TURN, MUCH_TURN = 0.08, 0.03, 0.1  # x per y and radians, standard deviat
 OFTEN_WHOLE = 0.25  # share of large drills that may fill a block
 LEAST_WINDOW = (36, 70)  # rows and columns, pixels
 APART = (3, 14)  # pixels between drills of a block
+SPARSE, FEW = 0.15, 3  # share of blocks with at most so many drills: small sheets have nothing around them
 TRIES = 6  # drills tried for a place that is left
 BUMP_SIDE, LEAST_BUMP = 0.1, (0.5, 0.7)  # deviation of a bump in widths and heights of the digit; in cells at least
 BUMPED = 0.3  # height of a bump from which its cells are asked for value and edges
@@ -176,10 +177,11 @@ def compose_block(drills: list[Drill], rng: np.random.Generator, *, alike: bool 
     """
     block = np.zeros((detect.BLOCK_ROWS, detect.BLOCK_COLUMNS), np.uint8)
     boxes: list[Boxes] = []
+    room_for = int(rng.integers(1, FEW + 1)) if not alike and rng.random() < SPARSE else detect.BLOCK_ROWS
     top = 0
-    while top < detect.BLOCK_ROWS - LEAST_SIDE:
+    while top < detect.BLOCK_ROWS - LEAST_SIDE and len(boxes) < room_for:
         tallest = left = tries = 0
-        while left < detect.BLOCK_COLUMNS - LEAST_SIDE:
+        while left < detect.BLOCK_COLUMNS - LEAST_SIDE and len(boxes) < room_for:
             drill = drills[rng.integers(len(drills))]
             if not alike and rng.random() < SIDEWAYS:
                 drill = _laid_down(drill, 1 if rng.random() < 0.5 else 3)
