@@ -56,6 +56,17 @@ def test_every_box_of_a_block_has_its_ink(alike: bool) -> None:
             assert block[rows, columns].max() > 70
 
 
+def test_some_blocks_hold_few_drills_and_are_bare_besides(monkeypatch: pytest.MonkeyPatch) -> None:
+    ones = drills.prepare(made_page("1"))
+    assert ones is not None
+    monkeypatch.setattr(drills, "SPARSE", 1.0)
+    sparse = [len(drills.compose_block([ones], np.random.default_rng(seed))[1]) for seed in range(20)]
+    assert max(sparse) <= drills.FEW
+    monkeypatch.setattr(drills, "SPARSE", 0.0)
+    full = [len(drills.compose_block([ones], np.random.default_rng(seed))[1]) for seed in range(20)]
+    assert np.mean(full) > 3 * drills.FEW
+
+
 def test_drills_on_their_side_have_no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drills, "SIDEWAYS", 1.0)
     block, boxes = drills.compose_block([drill()], np.random.default_rng(3))

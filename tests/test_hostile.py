@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from digitize import batch
 from digitize.errors import SheetError
-from digitize.sheets import load, sha256
+from digitize.scan import Scanner, Settings
+from digitize.sheets import PageRange, find, load, sha256
 
 SHARED = Path(os.environ.get("DIGITIZE_SHARED") or Path(__file__).resolve().parents[1] / ".." / "shared")
 HOSTILE = SHARED / "data" / "hostile"
 DPI = 100  # of the PDFs, to be quick; how large a page may become is held in test_sheets
 MAX_SECONDS = 20.0
 MAX_MIB = 1500
+WHOLE_EVERY, WHOLE_PARTS = 24, 4
 
 pytestmark = pytest.mark.skipif(not HOSTILE.is_dir(), reason=f"no hostile files at {HOSTILE}: set DIGITIZE_SHARED")
 
@@ -44,6 +47,11 @@ def _peak_mib() -> int:
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) >> 10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+@pytest.fixture(scope="module")
+def scanner() -> Scanner:
+    return batch.load_scanner(None, "cpu", Settings())
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +109,14 @@ def test_decoders_say_nothing(survey: Survey) -> None:
 
 def test_hashes_are_had_of_broken_files_too(survey: Survey) -> None:
     assert {len(sha256(path)) for path in survey.refused} == {64}
+
+
+@pytest.mark.parametrize("part", range(WHOLE_PARTS))
+def test_the_whole_road_takes_whatever_comes(part: int, scanner: Scanner) -> None:
+    """One file in `WHOLE_EVERY`, read to the end, first page only; `make hostile` takes all of them whole."""
+    paths = sorted(path for path in HOSTILE.rglob("*") if path.is_file())[::WHOLE_EVERY][part::WHOLE_PARTS]
+    for path in paths:
+        start = time.perf_counter()
+        (sheet,) = scanner.read_sheets(find([str(path)]), pages=PageRange(((1, 1),)), dpi=DPI)
+        assert sheet.error is None or re.match(re.escape(str(path)) + r"(, page \d+)?: [^\n]+; [^\n]+", sheet.error)
+        assert time.perf_counter() - start < MAX_SECONDS, path
