@@ -46,10 +46,15 @@ WIDE = 1.15  # width over height from which a glyph is sliced however sure the f
 MOST_DRAFTS = 32  # pages held at once, however few digits they have
 TURN_GLYPHS = 200  # glyphs looked at to find out which way up a page is
 TILES_GAIN = 1.25  # without a detector: times as much that has to be readable after a turn
-TURN_GAIN = 1.2  # with one: times as much that has to speak for a turned page; these were chosen on validation sheets
+TURN_GAIN = 1.15  # with one: times as much that has to speak for a turned page; these were chosen on validation sheets
 UPRIGHT = 0.8  # certain digits a telling glyph from which a page lies upright or on its head, and a glimpse will do
 GLIMPSE, LONG_GLIMPSE = 26.0, 60.0  # digit heights: side of the square looked at then, and where it is in doubt
-LEAST_TELLING, TELLING_SHARE = 2.0, 0.1  # lopsided digits that a turned page has to show, and as a share of its glyphs
+LEAST_TELLING = 2.0  # lopsided digits that a turned page has to show
+TELLING_SHARE = {
+    90: 0.1,
+    180: 0.3,
+    270: 0.1,
+}  # the same as a share of its glyphs: letters on their heads look like digits
 LOPSIDED = [2, 3, 4, 5, 6, 7, 9]  # digits that look otherwise when they are turned
 UNLIKE = [3, 4, 7]  # those that look like no digit when they stand on their head
 BESIDE, FEWEST_BESIDE = 0.75, 6  # share of glyphs, of so many at least, with which writing runs across the page
@@ -370,8 +375,8 @@ class Scanner:
         for draft, doubt in zip(drafts, asked, strict=True):
             best, most = 0, doubt.evidence
             for turn in doubt.turns:
-                places = next(seen)
-                if _lopsided(places) > doubt.least and _evidence(places) > most:
+                places, least = next(seen), max(LEAST_TELLING, TELLING_SHARE[turn] * doubt.glyphs)
+                if _lopsided(places) > least and _evidence(places) > most:
                     best, most = turn, _evidence(places)
             upright.append(self._draft(draft.page, turned=best) if best else draft)
         self._detect([draft for draft in upright if draft.turned])
@@ -488,13 +493,13 @@ class _Doubt:
         window: part of the page that is looked at, in working pixels.
         turns: degrees clockwise by which it might have to be turned; none where there is no doubt.
         evidence: how much has to speak for a turn.
-        least: how many lopsided digits it has to show.
+        glyphs: how many glyphs in the window are no dots or strokes.
     """
 
     window: Box
     turns: tuple[int, ...] = ()
     evidence: float = 0.0
-    least: float = LEAST_TELLING
+    glyphs: int = 0
 
 
 def _doubted(draft: Draft) -> _Doubt:
@@ -513,7 +518,7 @@ def _doubted(draft: Draft) -> _Doubt:
         window,
         (180,) if across else (90, 180, 270),
         TURN_GAIN * _evidence(inside),
-        max(LEAST_TELLING, TELLING_SHARE * sum(_is_in(box, window) for box in telling)),
+        sum(_is_in(box, window) for box in telling),
     )
 
 
