@@ -20,6 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,12 @@ class Corpus:
             return self.test_images, self.test_labels
         return self.train_images, self.train_labels
 
+    @property
+    def test_name(self) -> str:
+        """What the accuracy on its test digits is called in a card; what is not known is in MNIST's form."""
+        published = self.published or known.recognise(self.hashes.values())
+        return f"{(published or known.MNIST).name}_test"
+
     def entry(self, weight: float = 1.0) -> dict[str, Any]:
         """What a model's card says of it."""
         published = self.published or known.recognise(self.hashes.values())
@@ -119,11 +126,13 @@ class Pool:
         mnist: all digits, in the order of the sources; writers are numbers that no two sources share.
         weights: float64 (N,), how often each training digit is drawn relative to the others.
         entries: one a source, for a card.
+        test_name: what the accuracy on the test digits is called in a card.
     """
 
     mnist: Mnist = field(repr=False)
     weights: NDArray[np.float64] = field(repr=False)
     entries: tuple[dict[str, Any], ...] = field(repr=False)
+    test_name: str
 
 
 def parse_source(text: str) -> Source:
@@ -171,7 +180,18 @@ def gather(sources: Sequence[Source] = ()) -> Pool:
     )
     weights = [np.full(len(one.train_labels), each.weight) for one, each in zip(corpora, chosen, strict=True)]
     entries = tuple(corpus.entry(source.weight) for corpus, source in zip(corpora, chosen, strict=True))
-    return Pool(pooled, np.concatenate(weights), entries)
+    tested = {corpus.test_name for corpus in corpora if len(corpus.test_labels)}
+    return Pool(pooled, np.concatenate(weights), entries, tested.pop() if len(tested) == 1 else "test")
+
+
+def labelled(paths: Sequence[Path]) -> tuple[Images, Labels]:
+    """What a model is measured on: the test parts of several sets, or all of a set that has none.
+
+    Raises:
+        DatasetError: as `read_corpus`.
+    """
+    parts = [read_corpus(path).labelled for path in paths]
+    return _joined([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
 
 
 def read_corpus(path: Path) -> Corpus:
@@ -402,7 +422,9 @@ def _read_held(path: Path, found: dict[str, tuple[str, bytes]]) -> Corpus:
     for part in ("train", "test"):
         datasets.check_pair(path, part, arrays[f"{part}_images"], arrays[f"{part}_labels"])
     hashes = {Path(name).name: sha256(content).hexdigest() for name, content in found.values()}
-    return _from_mnist(path, Mnist(hashes=hashes | {path.name: datasets.file_hash(path)}, **arrays))
+    hashes[path.name] = datasets.file_hash(path)
+    mnist = Mnist(arrays["train_images"], arrays["train_labels"], arrays["test_images"], arrays["test_labels"], hashes)
+    return _from_mnist(path, mnist)
 
 
 def _unzipped(path: Path) -> dict[str, bytes]:
@@ -489,7 +511,8 @@ def _read_unipen(path: Path, tree: _Tree) -> Corpus:
         base, below, rest = name.rpartition(UNIPEN_DIGITS)
         donor = rest.split("/")[0]
         if below and donor not in MISNUMBERED:
-            found = _unipen_items(read(name), lambda part, base=base: _included(f"{base}include/{part}", names, read))
+            place = f"{base}include/"
+            found = _unipen_items(read(name), partial(_included, place, names, read))
             items.extend(_Item(label, f"unipen:{rest}", strokes) for label, strokes in found)
     if not items:
         raise DatasetError(f"{path} holds no digit in UNIPEN's form: expected data/1a/ and include/ beside it")
@@ -497,8 +520,8 @@ def _read_unipen(path: Path, tree: _Tree) -> Corpus:
     return Corpus(path, *_drawn_corpus(path, items), hashes, known.UNIPEN)
 
 
-def _included(name: str, names: set[str], read: Callable[[str], str]) -> str:
-    return read(name) if name in names else ""
+def _included(place: str, names: set[str], read: Callable[[str], str], part: str) -> str:
+    return read(place + part) if place + part in names else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,28 @@ def _holds(known: Known, place: Path) -> bool:
     return all(any((place / f"{stem}{end}").is_file() for end in ("", ".gz", ".Z")) for stem in stems)
 
 
+def choose(name: str) -> Known:
+    """The set of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in SETS:
+        raise UsageError(f"no set is called {name!r}; there are {', '.join(SETS)}")
+    return SETS[name]
+
+
+def render(found: Standing) -> str:
+    """A set and whether it is here, in a few lines."""
+    known = found.known
+    where = f"in {found.place}" if found.place else f"not here; looked in {', '.join(str(one) for one in found.looked)}"
+    lines = [f"{known.name}: {known.title}", f"    {known.licence}, {known.home}"]
+    for remote in known.files:
+        address = remote.url or "to be fetched by hand"
+        lines.append(f"    {remote.name}: {address}, sha256 {remote.sha256 or 'not known'}")
+    return "\n".join([*lines, f"    {where}"])
+
+
 def find_mnist() -> Path:
     """Find MNIST, or fetch it as Keras does.
 
