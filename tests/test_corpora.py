@@ -81,9 +81,7 @@ def class_folder(folder: Path, digits: range = range(10)) -> Path:
 
 def unipen_text(value: int, writer: int = 3) -> str:
     """One digit as pendigits has it; y grows upwards."""
-    strokes = [
-        "\n".join(f" {round(x * 100)} {round((1 - y) * 100)}" for x, y in stroke) for stroke in STROKES[value]
-    ]
+    strokes = ["\n".join(f" {round(x * 100)} {round((1 - y) * 100)}" for x, y in stroke) for stroke in STROKES[value]]
     downs = "\n.PEN_UP\n".join(f".PEN_DOWN\n{stroke}" for stroke in strokes)
     return f'.SEGMENT DIGIT 0 ? "{value}"\n.COMMENT {value} {writer} 7\n{downs}\n.PEN_UP\n\n'
 

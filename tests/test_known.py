@@ -1,4 +1,4 @@
-"""Published sets are found where they lie, fetched from where they are published, and kept only if their hash is right."""
+"""Published sets are found where they lie, else fetched, and kept only if their hash is right."""
 
 from __future__ import annotations
 
@@ -94,7 +94,11 @@ def test_offline_and_nothing_cached_names_every_place(
         cli.main()
     assert ended.value.code == 7
     said = capsys.readouterr().err
-    places = (home / "named" / "mnist", home / "cache" / "digitize" / "mnist", home / "keras" / "datasets" / "mnist.npz")
+    places = (
+        home / "named" / "mnist",
+        home / "cache" / "digitize" / "mnist",
+        home / "keras" / "datasets" / "mnist.npz",
+    )
     assert all(str(place) in said for place in places)
     assert "http://127.0.0.1:9/mnist.npz cannot be fetched" in said
     assert "train-images-idx3-ubyte" in said

@@ -78,7 +78,7 @@ def test_the_worst_errors_are_the_surest() -> None:
 
 def history(epochs: int) -> list[dict[str, float | None]]:
     keys = ("loss", "validation_loss", "accuracy", "mnist_accuracy", "tiles_accuracy")
-    return [{"epoch": k, **{key: 0.5 / k for key in keys}} for k in range(1, epochs + 1)]
+    return [{"epoch": k, **dict.fromkeys(keys, 0.5 / k)} for k in range(1, epochs + 1)]
 
 
 def test_writes_pictures_a_page_and_the_same_numbers(tmp_path: Path) -> None:
