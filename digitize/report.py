@@ -316,7 +316,6 @@ def _draw_reliability(figure: Figure, metrics: Metrics) -> None:
         [one.confidence for one in filled], [one.right for one in filled], "o", color=BLUE, label="right in each bin"
     )
     above.set(ylabel="share right", ylim=(0, 1.02), xlim=(0, 1), title=f"reliability, ECE {metrics.ece:.4f}")
-    above.legend(loc="upper left")
     below.bar(
         [one.low for one in metrics.reliability],
         [one.answers for one in metrics.reliability],
@@ -325,6 +324,7 @@ def _draw_reliability(figure: Figure, metrics: Metrics) -> None:
         color=GRAY,
     )
     below.set(xlabel="confidence", ylabel="digits", yscale="symlog")
+    figure.legend(loc="outside lower center", ncols=3)
 
 
 def _draw_risk(axes: Axes, metrics: Metrics) -> None:

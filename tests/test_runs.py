@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import tiny
 
-from digitize import checkpoint, cli, eventlog, models, recipes, runs, train
+from digitize import checkpoint, cli, evaluate, eventlog, models, recipes, runs, train
 from digitize.errors import DeviceError, ModelError, OutputError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -240,6 +241,59 @@ def test_a_set_of_twice_the_weight_comes_twice_as_often(mnist: Path, tmp_path: P
     drawn = np.bincount([next(stream) for _ in range(20_000)], minlength=300)
     heavy, light = drawn[:150].sum() / (rows < 150).sum(), drawn[150:].sum() / (rows >= 150).sum()
     assert heavy / light == pytest.approx(3, rel=0.1)
+
+
+def test_files_that_disagree_are_refused(whole: Path, tmp_path: Path) -> None:
+    import keras
+
+    assert "probabilities within" in evaluate.verify(whole)
+    folder = tmp_path / "other"
+    shutil.copytree(whole, folder)
+    model = keras.models.load_model(folder / models.KERAS_FILE, compile=False)
+    model.set_weights([weight * 1.5 for weight in model.get_weights()])
+    model.save(folder / models.KERAS_FILE)
+    with pytest.raises(ModelError, match=r"model\.keras has sha256"):
+        evaluate.verify(folder)
+    card = json.loads((folder / models.CARD_FILE).read_text())
+    models.write_card(folder, card)  # now the hashes are right
+    with pytest.raises(ModelError, match="its two files disagree"):
+        evaluate.verify(folder)
+    models.write_card(folder, {**card, "classes": card["classes"][:10]})
+    with pytest.raises(ModelError, match=r"maps .* to \(11,\), its card says .* to \(10,\)"):
+        evaluate.verify(folder)
+
+
+def test_the_command_line_lists_shows_verifies_and_reports(
+    whole: Path, mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(whole, tmp_path / "models" / "mine")
+
+    def digitize(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["digitize", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out + said.err
+
+    code, said = digitize("models", "list")
+    assert code == 0
+    assert f", {Path('models', 'mine')}" in said
+    assert json.loads(digitize("models", "show", "mine")[1])["network"] == "tiny"
+    code, said = digitize("models", "verify", "mine", "--data", str(mnist), "-n", "40")
+    assert code == 0
+    assert "agree on 40 of 40 tiles" in said
+    code, said = digitize("evaluate", "mine", "--data", str(mnist), "--report", "told")
+    assert code == 0
+    assert "of 60 test digits" in said
+    assert (tmp_path / "told" / "curves.png").is_file()  # the model's own history
+    with (tmp_path / "models" / "mine" / models.TFLITE_FILE).open("ab") as stream:
+        stream.write(b"!")
+    told = ["evaluate", "mine", "--data", str(mnist)]
+    for words in (["models", "list"], ["models", "show", "mine"], ["models", "verify", "mine"], told):
+        code, said = digitize(*words)
+        assert code == 6
+        assert "sha256" in said
 
 
 def test_an_absent_gpu_is_an_error(mnist: Path, tmp_path: Path) -> None:
