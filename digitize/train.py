@@ -373,21 +373,21 @@ def _train_epoch(course: Course, judged: Any) -> Progress:
     """Train for one epoch; judge it with the network `judged`, which gets the mean of the weights if there is one."""
     began = time.perf_counter()
     options, first = course.options, course.step
-    loss = accuracy = 0.0
-    course.network.reset_metrics()
+    told = np.zeros(2)  # loss and accuracy, summed over the steps
     steps = min(course.epoch_steps, course.steps - course.step)
     for tiles, labels in prefetched(batches(course, steps, epoch=course.epoch + 1)):
-        loss, accuracy = (float(value) for value in course.network.train_on_batch(tiles, labels))
+        told += course.network.train_on_batch(tiles, labels)
         course.step += 1
         if course.average is not None and course.step % AVERAGE_EVERY == 0:
             # Early on the mean reaches back over a tenth of the steps so far, or it would drag the start along.
             reach = min(AVERAGE_STEPS, max(AVERAGE_EVERY, course.step / 10))
             blend(course.average, course.network.get_weights(), AVERAGE_EVERY / reach)
         if course.watch is not None:
-            course.watch(Tick(course.epoch + 1, course.step, loss, accuracy))
+            course.watch(Tick(course.epoch + 1, course.step, *(told / (course.step - first)).tolist()))
         if course.stop.is_set():
             break
     trained = time.perf_counter() - began
+    loss, accuracy = (told / (course.step - first)).tolist()
     if not math.isfinite(loss):
         raise UsageError(f"training diverged in epoch {course.epoch + 1}, its loss is {loss}: lower --learning-rate")
     if course.average is not None:

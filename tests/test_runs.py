@@ -213,6 +213,17 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
     assert path.read_bytes() == before
 
 
+def test_an_epochs_loss_is_the_mean_of_its_steps(mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    course = train.prepare(tiny.options(tmp_path / "x", mnist, steps=4))
+    answers = iter([(4.0, 0.0), (3.0, 0.5), (2.0, 0.5), (1.0, 1.0)])
+    monkeypatch.setattr(course.network, "train_on_batch", lambda *_: next(answers))
+    ticks: list[train.Tick] = []
+    course.watch = ticks.append
+    (record,) = train.epochs(course)
+    assert (record.loss, record.accuracy) == (2.5, 0.5)
+    assert [(tick.step, tick.loss) for tick in ticks] == [(1, 4.0), (2, 3.5), (3, 3.0), (4, 2.5)]
+
+
 def test_training_that_diverges_says_so(course: train.Course, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(course.network, "train_on_batch", lambda *_: (float("nan"), 0.1))
     with pytest.raises(UsageError, match="diverged in epoch 2, its loss is nan: lower --learning-rate"):
