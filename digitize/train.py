@@ -19,6 +19,7 @@ What is in force in the default recipe (`recipes.py`), and where it comes from:
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import platform
@@ -248,6 +249,7 @@ def prepare(options: Options) -> Course:
 
     if options.network not in network.NETWORKS:
         raise UsageError(f"no network is called {options.network!r}; there are {', '.join(network.NETWORKS)}")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of shapes that it meets for the first time
     keras.utils.set_random_seed(options.seed)
     with placed(options.device):
         model = network.build(options.network)
