@@ -176,7 +176,7 @@ def train(
     seed: Seed = 1,
     device: Device = "auto",
     start: Annotated[
-        Path | None, typer.Option("--from", help="Model folder whose weights to start from.", show_default=False)
+        Path | None, typer.Option("--from", help="Model whose weights to start from.", show_default=False)
     ] = None,
     name: Annotated[str, typer.Option(help="In the card; the folder's name if not given.", show_default=False)] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,

@@ -288,6 +288,8 @@ def _read_file(path: Path) -> Corpus:
 
 
 def _read_npz(path: Path, content: bytes) -> Corpus:
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise DatasetError(f"{path} is no npz file, it begins with {content[:4].hex(' ') or 'nothing'}: fetch it again")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -302,19 +304,19 @@ def _read_npz(path: Path, content: bytes) -> Corpus:
         return Corpus(path, **parts, train_writers=None, hashes=hashes)
     if {"images", "labels"} <= arrays.keys():
         images, labels = arrays["images"], arrays["labels"]
-        _check_images(path, images, labels)
+        _check_images(path, images, labels, most=NO_DIGIT)
         return Corpus(path, _inked(images), labels.astype(np.uint8), *_nothing(), None, hashes)
     wanted = ", ".join(NPZ_ARRAYS.values())
     raise DatasetError(f"{path} holds the arrays {sorted(arrays)}, expected {wanted}, or images and labels")
 
 
-def _check_images(path: Path, images: NDArray[Any], labels: NDArray[Any]) -> None:
+def _check_images(path: Path, images: NDArray[Any], labels: NDArray[Any], *, most: int = DIGITS - 1) -> None:
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or not len(images):
         raise DatasetError(f"{path} holds {images.dtype} {images.shape}, expected uint8 (N, {SIDE}, {SIDE})")
     if labels.ndim != 1 or len(labels) != len(images):
         raise DatasetError(f"{path} has {labels.shape} labels for {len(images)} images, as many of both are needed")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() > NO_DIGIT:
-        raise DatasetError(f"{path} has labels from {labels.min()} to {labels.max()}, expected 0 to {DIGITS - 1}")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() > most:
+        raise DatasetError(f"{path} has labels from {labels.min()} to {labels.max()}, expected 0 to {most}")
 
 
 def _inked(images: Images) -> Images:
@@ -392,7 +394,8 @@ def _read_archive(path: Path) -> Corpus:
     try:
         held = _unzipped(path) if path.suffix.lower() == ".zip" else _untarred(path)
     except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
-        raise DatasetError(f"{path} cannot be unpacked ({error}): fetch it again") from error
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise DatasetError(f"{path} cannot be unpacked ({reason}): fetch it again") from error
     own = {path.name: datasets.file_hash(path)}
     found: dict[str, tuple[str, bytes]] = {}
     for name, content in held.items():

@@ -49,6 +49,8 @@ def run(options: Options, *, resume: bool = False, overwrite: bool = False, prog
     folder = options.output
     claim(folder, resume=resume, overwrite=overwrite)
     course = train.prepare(options)
+    if overwrite:
+        clear(folder)
     log.info("training %s on %s, %d steps", options.network, train.describe_device(options.device), course.steps)
     if resume and checkpoint.path_in(folder).is_file():
         checkpoint.load(course)
@@ -84,17 +86,18 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """
     if resume and overwrite:
         raise UsageError("--resume goes on and --overwrite begins anew: give one of them")
-    kept = checkpoint.path_in(folder)
-    if overwrite:
-        shutil.rmtree(kept.parent, ignore_errors=True)
-        shutil.rmtree(folder / LOGS_FOLDER, ignore_errors=True)
+    if resume or overwrite:
         return
-    if resume:
-        return
-    if kept.is_file():
+    if checkpoint.path_in(folder).is_file():
         raise OutputError(f"{folder} holds a run that was not finished: --resume goes on, --overwrite begins anew")
     if (folder / models.CARD_FILE).is_file():
         raise OutputError(f"{folder} holds a model already: name another folder, or replace it with --overwrite")
+
+
+def clear(folder: Path) -> None:
+    """Delete what an earlier run kept of itself; its model stays until it is replaced by a whole one."""
+    for place in (checkpoint.path_in(folder).parent, folder / LOGS_FOLDER):
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager

@@ -93,7 +93,7 @@ class Options:
         validation: share of the training digits that is kept for choosing.
         device: "auto", what Keras takes; "cpu", "gpu" or "gpu:N".
         recipe: for all that is not said here.
-        start: a model folder of the same network whose weights training starts from; fresh ones where None.
+        start: name or folder of a model of the same network whose weights training starts from; fresh where None.
         half: store the weights in 16 bits; for networks so large that it matters.
         notes: added to the card under "data", one entry for each source that the tile files were made from.
     """
@@ -342,6 +342,7 @@ def _start_from(model: Any, folder: Path) -> None:
     """
     import keras
 
+    folder = models.find(folder)
     card = models.load_card(folder)
     if card.network != model.name:
         raise ModelError(f"{folder} is a {card.network}, not a {model.name}; choose another with --from")

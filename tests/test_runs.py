@@ -161,6 +161,8 @@ def test_overwriting_begins_anew(course: train.Course) -> None:
     with pytest.raises(OutputError, match=r"not finished.*--overwrite begins anew"):
         runs.claim(folder, resume=False, overwrite=False)
     runs.claim(folder, resume=False, overwrite=True)
+    assert checkpoint.path_in(folder).is_file()  # until the new run is sure to begin
+    runs.clear(folder)
     assert list(folder.iterdir()) == []
     runs.claim(folder, resume=False, overwrite=False)
 
