@@ -370,6 +370,7 @@ def epochs(course: Course) -> Iterator[Progress]:
             progress = _train_epoch(course, judged)
         course.interrupted = course.step < course.steps and course.stop.is_set()
         yield progress
+    course.interrupted = course.step < course.steps  # it may have been stopped between two epochs
 
 
 def _train_epoch(course: Course, judged: Any) -> Progress:

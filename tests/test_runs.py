@@ -145,6 +145,15 @@ def test_ctrl_c_leaves_a_model_and_can_be_taken_up(
     assert runs.finished(folder)
 
 
+def test_stopped_between_two_epochs_it_is_interrupted_too(course: train.Course) -> None:
+    fresh = train.prepare(course.options)
+    for _ in train.epochs(fresh):
+        assert not fresh.interrupted  # so the epoch's checkpoint is kept
+        fresh.stop.set()
+    assert fresh.interrupted
+    assert (fresh.epoch, fresh.step) == (1, fresh.epoch_steps)
+
+
 def test_a_second_run_replaces_nothing_unless_it_is_told(whole: Path, mnist: Path) -> None:
     before = (whole / "card.json").read_bytes()
     with pytest.raises(OutputError, match=r"holds a model already.*--overwrite"):
