@@ -51,6 +51,7 @@ DRAWN_HEIGHT = 96.0  # pixels, at which pen strokes are drawn before they are br
 PEN_WIDTHS = (0.07, 0.15)  # digit heights; MNIST's strokes are about 0.12
 PEN_SEED = 1994  # fixed, so that one file always gives the same tiles
 COVERED = 0.5  # of a pixel's area from which on it is ink
+CLEAR_BORDER = 0.7  # share of a picture's border that has to be alike to say what is paper
 MISNUMBERED = ("cea", "ceb", "tos")  # donors of UNIPEN whose components are numbered otherwise, and come out wrong
 
 UNIPEN_DIGITS = "data/1a/"
@@ -328,10 +329,13 @@ def _inked(images: Images) -> Images:
 
 
 def _mask_of(gray: NDArray[np.uint8]) -> Mask:
-    """The ink of a picture of one digit, by Otsu's threshold; what stands at the border most is paper."""
+    """The ink of a picture of one digit, by Otsu's threshold; paper is what the border is, or most of the picture."""
     level, _ = cv2.threshold(gray, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-    mask: Mask = gray <= level if np.median(border) > level else gray > level
+    light: Mask = gray > level
+    share = float(np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]]).mean())
+    if 1 - CLEAR_BORDER < share < CLEAR_BORDER:
+        share = float(light.mean())
+    mask = ~light if share > 0.5 else light
     if not mask.any() or mask.all():  # a blank picture, of no digit: its middle stands for it
         mask = np.zeros(gray.shape, bool)
         mask[gray.shape[0] // 2, gray.shape[1] // 2] = True

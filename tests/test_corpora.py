@@ -138,6 +138,16 @@ def test_a_folder_of_classes_takes_the_road_of_scanning(tmp_path: Path) -> None:
     assert found.labelled[1].size == 20
 
 
+def test_paper_is_told_from_ink_where_ink_reaches_the_border() -> None:
+    gray = np.full((28, 28), 250, np.uint8)
+    gray[:, 12:16] = gray[0] = gray[-1] = 90  # an I with serifs: more than half of the border is ink
+    gray[0, :4] = gray[-1, -4:] = 250
+    assert (corpora._mask_of(gray) == (gray < 128)).all()
+    assert (corpora._mask_of(255 - gray) == (gray < 128)).all()
+    framed = np.pad(np.full((20, 3), 0, np.uint8), 2, constant_values=255)  # a bold bar, cut tight: most of it is ink
+    assert (corpora._mask_of(framed) == (framed < 128)).all()
+
+
 def test_no_digit_is_a_class_of_its_own(tmp_path: Path) -> None:
     folder = class_folder(tmp_path / "own", range(2))
     (folder / "1").rename(folder / "none")
