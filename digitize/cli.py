@@ -27,7 +27,13 @@ app = typer.Typer(
 )
 sheets_app = typer.Typer(help="Make sheets with known digits.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(sheets_app, name="sheets")
+models_app = typer.Typer(help="List, show and verify models.", invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(models_app, name="models")
+data_app = typer.Typer(help="The published sets of digits.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
 log = logging.getLogger("digitize")
+
+DETECTOR_STEPS = 18_000  # batches of 16 blocks, as the shipped detector was trained at first
 
 
 class Format(StrEnum):
@@ -58,6 +64,10 @@ Hands = Annotated[
 ]
 Fonts = Annotated[
     list[Path] | None, typer.Option("--fonts", help="Font files or folders of them; repeatable.", show_default=False)
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(help="File or folder of labelled digits, PATH or PATH=WEIGHT; repeatable.", metavar="PATH"),
 ]
 Validation = Annotated[bool, typer.Option("--validation", help="From the writers kept for validation.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that make sheets.")]
@@ -134,67 +144,110 @@ def scan(
 
 @app.command()
 def train(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
-    data: Annotated[Path | None, typer.Option(help="Folder with MNIST's IDX files.", show_default=False)] = None,
-    network: Annotated[str, typer.Option(help="duet, article, or the detector scout.")] = "duet",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Model folder to write.", show_default=False)
+    ] = None,
+    data: Data = None,
+    recipe: Annotated[str, typer.Option(help="default, or article; see --list-recipes.")] = "default",
+    list_recipes: Annotated[bool, typer.Option("--list-recipes", help="Show what the recipes are, and exit.")] = False,
+    network: Annotated[
+        str | None, typer.Option(help="duet, article, or the detector scout; the recipe's own.", show_default=False)
+    ] = None,
     tiles: Annotated[list[Path] | None, typer.Option(help="Lessons (digitize sheets lessons); repeatable.")] = None,
     drills: Annotated[list[Path] | None, typer.Option(help="For scout: digitize sheets drills; repeatable.")] = None,
     held: Annotated[
         Path | None, typer.Option(help="For scout: drills of validation writers.", show_default=False)
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="For scout: how many batches of 16 blocks.")] = 18_000,
-    epochs: Annotated[int, typer.Option(min=1, help="How many; the best one is kept.")] = 16,
-    batch_size: Annotated[int, typer.Option(min=1, help="Tiles in one training step.")] = 256,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam, at its highest; it falls to nothing.")] = 2e-3,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="How many in all, instead of --epochs.", show_default=False)
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="How many; the recipe's own.", show_default=False)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Tiles in one step; the recipe's own.", show_default=False)
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At its highest; the recipe's own.", show_default=False)
+    ] = None,
+    validation: Annotated[float, typer.Option(help="Share of the digits kept for choosing.")] = 0.1,
     mnist_share: Annotated[
-        float, typer.Option(min=0, max=1, help="MNIST's part of each epoch, beside --tiles.")
+        float, typer.Option(min=0, max=1, help="The part of each epoch from --data, beside --tiles.")
     ] = 0.25,
     epoch_tiles: Annotated[int | None, typer.Option(min=1, help="Tiles an epoch.", show_default=False)] = None,
     seed: Seed = 1,
+    device: Device = "auto",
     start: Annotated[
-        Path | None, typer.Option("--from", help="Model folder whose weights to start from.", show_default=False)
+        Path | None, typer.Option("--from", help="Model whose weights to start from.", show_default=False)
     ] = None,
     name: Annotated[str, typer.Option(help="In the card; the folder's name if not given.", show_default=False)] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a classifier on MNIST and on lessons, or a detector on drills, and write its model folder."""
+    """Train a classifier on MNIST, other digits and lessons, or a detector on drills, and write its model folder."""
     _listen(quiet, verbose)
-    if network == "scout":
-        if tiles or data:
-            raise errors.UsageError("scout learns from --drills and --held, not from --data and --tiles")
-        _train_detector(output, drills or [], held, steps=steps, seed=seed, start=start, name=name)
-        return
-    from digitize import train as training
+    from digitize import recipes
 
-    options = training.Options(
+    if list_recipes:
+        typer.echo("\n".join(recipes.render(one) for one in recipes.RECIPES.values()))
+        return
+    if output is None:
+        raise errors.UsageError("there is no folder to write the model to: name one with -o")
+    if network == "scout":
+        if tiles or data or resume:
+            raise errors.UsageError("scout learns from --drills and --held, not from --data, --tiles and --resume")
+        _train_detector(output, drills or [], held, steps=steps, seed=seed, start=start, name=name, overwrite=overwrite)
+        return
+    from digitize import corpora, runs
+    from digitize.train import Options
+
+    if resume and runs.finished(output):
+        log.info("%s is finished, nothing is left to do", output)
+        return
+    chosen = recipes.choose(recipe)
+    options = Options(
         output=output,
-        network=network,
+        network=network or chosen.network,
         name=name,
-        data=data,
+        data=tuple(corpora.parse_source(one) for one in data or ()),
         tiles=tuple(tiles or ()),
         mnist_share=mnist_share,
         epoch_tiles=epoch_tiles,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
+        epochs=chosen.epochs if epochs is None else epochs,
+        steps=chosen.steps if steps is None and epochs is None else steps,
+        batch_size=chosen.batch_size if batch_size is None else batch_size,
+        learning_rate=chosen.learning_rate if learning_rate is None else learning_rate,
+        validation=validation,
         seed=seed,
+        device=device,
+        recipe=chosen,
         start=start,
     )
-    course = training.prepare(options)
-    for progress in training.epochs(course):
-        log.info("%s", training.describe(progress))
-    log.info("wrote %s", training.finish(course))
+    course = runs.run(options, resume=resume, overwrite=overwrite, progress=not quiet)
+    if course.interrupted:
+        raise typer.Exit(errors.INTERRUPTED)
+    log.info("wrote %s", output)
 
 
 def _train_detector(
-    output: Path, drills: list[Path], held: Path | None, *, steps: int, seed: int, start: Path | None, name: str
+    output: Path,
+    drills: list[Path],
+    held: Path | None,
+    *,
+    steps: int | None,
+    seed: int,
+    start: Path | None,
+    name: str,
+    overwrite: bool,
 ) -> None:
-    from digitize import train_detector
+    from digitize import runs, train_detector
 
     if held is None:
         raise errors.UsageError("--network scout needs --drills and --held: make them with digitize sheets drills")
-    options = train_detector.Options(output, tuple(drills), held, name=name, steps=steps, seed=seed, start=start)
+    runs.claim(output, resume=False, overwrite=overwrite)
+    options = train_detector.Options(
+        output, tuple(drills), held, name=name, steps=steps or DETECTOR_STEPS, seed=seed, start=start
+    )
     course = train_detector.prepare(options)
     for progress in train_detector.steps(course):
         log.info("%s", progress)
@@ -204,20 +257,39 @@ def _train_detector(
 @app.command()
 def evaluate(
     model: Annotated[str | None, typer.Argument(help="Name or folder of a model.", show_default=False)] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder with MNIST's IDX files.", show_default=False)] = None,
+    data: Data = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for pictures, report.html and metrics.json.", show_default=False)
+    ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure a model's tflite file on the MNIST test digits."""
+    """Measure a model's tflite file on labelled digits: MNIST's test digits, or those of --data."""
     _listen(quiet, verbose)
-    from digitize import datasets, models
+    from digitize import corpora, known, models
     from digitize import evaluate as evaluation
 
-    mnist = datasets.load_mnist(data)
-    outcome = evaluation.evaluate(models.find(model), mnist.test_images, mnist.test_labels)
-    digits = len(mnist.test_labels)
-    typer.echo(f"{outcome.accuracy:.4f} of {digits} MNIST test digits right, {outcome.digits_a_second:,.0f} a second")
+    folder = models.find(model)
+    paths = [corpora.parse_source(one).path for one in data or ()] or [known.find_mnist()]
+    images, labels = corpora.labelled(paths)
+    outcome = evaluation.evaluate(folder, images, labels)
+    digits = f"{len(labels)} test digits of {', '.join(str(path) for path in paths)}"
+    typer.echo(
+        f"{outcome.accuracy:.4f} of {digits} right, loss {outcome.loss:.4f}, {outcome.digits_a_second:,.0f} a second"
+    )
     typer.echo(f"{outcome.digit_accuracy:.4f} where the answer has to be one of the ten digits")
+    if report is not None:
+        from digitize.report import write_report
+
+        metrics = write_report(
+            report,
+            outcome.probabilities,
+            labels,
+            images,
+            title=f"{folder.name} on {digits}",
+            history=models.history(folder),
+        )
+        typer.echo(f"expected calibration error {metrics.ece:.4f}; {report}/report.html")
 
 
 @app.command()
@@ -243,19 +315,6 @@ def calibrate(
         models.find(model), sources, detector=detector, count=count, seed=seed, placed=placed, jobs=jobs
     )
     typer.echo(f"{outcome}")
-
-
-@app.command("models")
-def list_models() -> None:
-    """List the models that ship with the program."""
-    from digitize import models
-
-    for folder in models.list_models():
-        card = models.load_card(folder)
-        mark = "*" if card.name in (models.DEFAULT_MODEL, models.DEFAULT_DETECTOR) else " "
-        accuracy = card.content.get("accuracy", {})
-        figures = [f"{key} {value:.4f}" for key, value in accuracy.items() if isinstance(value, int | float)]
-        typer.echo(", ".join([f"{mark} {card.name}: {len(card.classes)} classes", f"to {card.task}", *figures]))
 
 
 @app.command()
@@ -354,6 +413,86 @@ def show_losses(
 
     scanner = batch.load_scanner(model, device, Settings(rotate=rotate.value), detector=detector)
     typer.echo(losses.render(losses.losses(folder, scanner), worst=worst))
+
+
+# ------------------------------------------------------------------------------------------------ models and data
+
+
+@models_app.callback()
+def _models(context: typer.Context) -> None:
+    """List, show and verify models."""
+    if context.invoked_subcommand is None:
+        list_models()
+
+
+@models_app.command("list")
+def list_models() -> None:
+    """List the models that are found by name, and where."""
+    from digitize import models
+
+    broken = ""
+    for folder in models.list_all():
+        try:
+            typer.echo(models.summarise(folder))
+        except errors.ModelError as error:
+            broken = broken or str(error)
+            typer.echo(f"! {folder.name}: {error}")
+    if broken:
+        raise errors.ModelError(broken)
+
+
+@models_app.command("show")
+def show_model(
+    model: Annotated[str | None, typer.Argument(help="Name or folder of a model.", show_default=False)] = None,
+) -> None:
+    """Show a model's card, once its files were held to it."""
+    import json
+
+    from digitize import models
+
+    typer.echo(json.dumps(dict(models.load_card(models.find(model)).content), indent=2, ensure_ascii=False))
+
+
+@models_app.command("verify")
+def verify_model(
+    model: Annotated[str | None, typer.Argument(help="Name or folder of a model.", show_default=False)] = None,
+    data: Data = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Digits to compare on, at most.")] = 1000,
+) -> None:
+    """Hold a model's files to its card, and its tflite file to its Keras file."""
+    from digitize import corpora, models
+    from digitize import evaluate as evaluation
+
+    folder = models.find(model)
+    typer.echo(f"{folder}: the sha256 of both files is what the card says: {models.load_card(folder).tflite_sha256}")
+    paths = [corpora.parse_source(one).path for one in data or ()]
+    images = corpora.labelled(paths)[0][:count] if paths else None
+    typer.echo(f"{evaluation.verify(folder, images, count=count)}")
+
+
+@data_app.command("list")
+def list_data() -> None:
+    """List the sets of digits that are known: where published, licence, hash, and whether they are here."""
+    from digitize import known
+
+    typer.echo("\n".join(known.render(known.standing(one)) for one in known.SETS.values()))
+
+
+@data_app.command("fetch")
+def fetch_data(
+    names: Annotated[list[str], typer.Argument(help="Such as mnist or pendigits.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder, instead of the cache.", show_default=False)
+    ] = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="Address of a folder that holds the same files.", show_default=False)
+    ] = None,
+) -> None:
+    """Fetch sets of digits into the cache, and keep them if their hashes are right."""
+    from digitize import known
+
+    for one in [known.choose(name) for name in names]:
+        typer.echo(f"{one.name} is in {known.fetch(one, folder=output, mirror=mirror)}")
 
 
 def main() -> None:

@@ -106,7 +106,7 @@ def find_mnist(folder: Path | None = None) -> Path:
         bases = [*([Path(named)] if named else []), cache_folder()]
     places = [place for base in bases for place in (base, base / "mnist")]
     for place in places:
-        if all(_existing(place, name) is not None for name in FILES.values()):
+        if all(existing(place, name) is not None for name in FILES.values()):
             return place
     looked = ", ".join(str(place) for place in places)
     raise DatasetError(
@@ -131,13 +131,13 @@ def load_mnist(folder: Path | None = None) -> Mnist:
     hashes: dict[str, str] = {}
     arrays: dict[str, NDArray[np.uint8]] = {}
     for role, name in FILES.items():
-        path = _existing(place, name)
+        path = existing(place, name)
         if path is None:  # deleted since `find_mnist` looked
             raise DatasetError(f"{place / name} is missing: put it there, plain or as .gz")
         hashes[path.name] = file_hash(path)
         arrays[role] = read_idx(path)
     for part in ("train", "test"):
-        _check_pair(place, part, arrays[f"{part}_images"], arrays[f"{part}_labels"])
+        check_pair(place, part, arrays[f"{part}_images"], arrays[f"{part}_labels"])
     writers = _read_writers(place / WRITERS_FILE, len(arrays["train_labels"]), hashes)
     return Mnist(hashes=hashes, train_writers=writers, **arrays)
 
@@ -156,6 +156,14 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """
     try:
         content = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error}): fetch it again") from error
+    return parse_idx(content, path)
+
+
+def parse_idx(content: bytes, path: str | Path) -> NDArray[np.uint8]:
+    """Read the bytes of an IDX file, as `read_idx` does; `path` is where they come from, for messages."""
+    try:
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
@@ -249,14 +257,20 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _existing(place: Path, name: str) -> Path | None:
+def existing(place: Path, name: str) -> Path | None:
+    """The file `name` in a folder, gzipped or plain, or None."""
     for candidate in (place / f"{name}.gz", place / name):
         if candidate.is_file():
             return candidate
     return None
 
 
-def _check_pair(place: Path, part: str, images: Images, labels: Labels) -> None:
+def check_pair(place: Path, part: str, images: Images, labels: Labels) -> None:
+    """Hold the images and labels of one part of MNIST ("train" or "test") to one another.
+
+    Raises:
+        DatasetError: their shapes do not fit, or a label is no digit.
+    """
     images_name, labels_name = FILES[f"{part}_images"], FILES[f"{part}_labels"]
     if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or not len(images):
         raise DatasetError(f"{place / images_name} holds an array {images.shape}, expected (N, {SIDE}, {SIDE})")

@@ -177,6 +177,11 @@ def _load_keras(folder: Path, card: models.Card, number: int) -> tuple[Run, str]
     return run, backend
 
 
+def keras_gpus(backend: str) -> list[str]:
+    """Names that `keras.device` knows for the GPUs that a backend sees."""
+    return _gpus(backend)
+
+
 def _gpus(backend: str) -> list[str]:
     """Names that `keras.device` knows for the GPUs that the backend sees; TensorFlow is told not to take all memory."""
     if backend == "tensorflow":

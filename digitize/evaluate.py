@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from digitize import models
 from digitize.classify import Classifier
+from digitize.engine import Engine, native_stderr_kept
+from digitize.errors import DatasetError, ModelError
 from digitize.records import NO_DIGIT, Probabilities, Tiles
 
 KERAS_BATCH = 1024  # tiles
+PARITY = 1e-3  # greatest difference of a probability between a classifier's two files
+DETECTOR_ALIKE = 0.99  # least correlation of the answers of a detector's two files
+MOST_BLOTS, DETECTOR_BLOTS = 1000, 8
+BLOT_SEED, BLOT_SIZE = 7, 2.0  # the second in pixels, standard deviation of the blur
+LEAST = 1e-7  # probability below which a loss does not grow: float32 does not tell such from 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +34,16 @@ class Outcome:
         digit_accuracy: the same among the ten digits alone, for images known to be digits.
         confusion: int64 (classes, classes), [label, answer].
         digits_a_second: images through the classifier each second, on this machine.
+        loss: mean negative log likelihood of the labels.
+        probabilities: float32 (N, classes), what was answered.
     """
 
     accuracy: float
     digit_accuracy: float
     confusion: NDArray[np.int64] = field(repr=False)
     digits_a_second: float = field(repr=False)
+    loss: float
+    probabilities: Probabilities = field(repr=False)
 
 
 def evaluate(folder: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Outcome:
@@ -46,11 +59,16 @@ def evaluate(folder: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8])
 
     Raises:
         ModelError: the model is missing or disagrees with its card.
+        DatasetError: the model does not know a label's class.
         ValueError: there are no images, or not as many labels.
     """
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(f"{len(images)} images and {len(labels)} labels: as many of both are needed, and at least one")
     classifier = Classifier(folder, device="cpu")
+    if labels.max() >= classifier.classes:
+        raise DatasetError(
+            f"there are labels up to {labels.max()}, and {folder} knows {classifier.classes} classes: choose another"
+        )
     began = time.perf_counter()
     probabilities = classifier.probabilities(as_tiles(images))
     seconds = time.perf_counter() - began
@@ -62,7 +80,14 @@ def evaluate(folder: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8])
         digit_accuracy=float((probabilities[:, :NO_DIGIT].argmax(axis=1) == labels).mean()),
         confusion=confusion.reshape(classes, classes).astype(np.int64),
         digits_a_second=len(images) / max(seconds, 1e-9),
+        loss=log_loss(probabilities, labels),
+        probabilities=probabilities,
     )
+
+
+def log_loss(probabilities: Probabilities, labels: NDArray[np.uint8]) -> float:
+    """Mean negative log likelihood of labels under probabilities float32 (N, classes)."""
+    return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], LEAST)).mean())
 
 
 def keras_probabilities(folder: Path, tiles: Tiles) -> Probabilities:
@@ -96,6 +121,60 @@ class Agreement:
     different: int
     largest: float
     devices: tuple[str, str]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.devices[0]} and {self.devices[1]} agree on {self.tiles - self.different} of {self.tiles} tiles, "
+            f"probabilities within {self.largest:.1e}"
+        )
+
+
+def verify(folder: Path, images: NDArray[np.uint8] | None = None, *, count: int = 1000) -> str:
+    """Hold a model's tflite file to its Keras file.
+
+    Args:
+        folder: a model folder.
+        images: uint8 (N, 28, 28), or tiles (N, 28, 28, 2), to compare a classifier on; where None, blots of ink. A
+            detector is compared on blots always.
+        count: how many blots a classifier is shown, at most.
+
+    Returns:
+        How alike they are, in words.
+
+    Raises:
+        ModelError: the model disagrees with its card, or its files with one another.
+    """
+    card = models.load_card(folder)
+    with native_stderr_kept():  # TensorFlow greets from C++ when it is imported for the first time
+        importlib.import_module("keras")
+    if card.task == "detect":
+        return _verify_detector(folder, card)
+    found = agreement(folder, blots(min(count, MOST_BLOTS), card.takes[:2]) if images is None else images)
+    if found.largest > PARITY:
+        raise ModelError(f"{folder}: its two files disagree ({found}): export it again, or restore it")
+    return str(found)
+
+
+def _verify_detector(folder: Path, card: models.Card) -> str:
+    """The weights of a detector's tflite file have 8 bits, so its answers are compared as a whole."""
+    import keras
+
+    items = blots(DETECTOR_BLOTS, card.takes[:2])[..., None]
+    model = keras.models.load_model(folder / models.KERAS_FILE, compile=False)
+    full = np.asarray(model.predict_on_batch(items), np.float32).ravel()
+    engine = Engine(folder, task="detect", device="cpu", threads=None, batch_size=len(items), piece_size=1)
+    alike = float(np.corrcoef(engine.run(items).ravel(), full)[0, 1])
+    if not alike > DETECTOR_ALIKE:
+        raise ModelError(f"{folder}: its two files disagree (correlation {alike:.3f}): export it again, or restore it")
+    return f"Keras and LiteRT agree on {len(items)} blocks, correlation {alike:.4f}"
+
+
+def blots(count: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Ink to compare two files on where no digits are at hand: blurred noise, uint8 (count, rows, columns), seeded."""
+    noise = np.random.default_rng(BLOT_SEED).random((count, *shape)).astype(np.float32)
+    rows, columns = shape
+    blurred = np.stack([cv2.GaussianBlur(one, (0, 0), BLOT_SIZE) for one in noise]).reshape(count, rows, columns)
+    return np.where(blurred > np.median(blurred) + blurred.std() / 2, 255, 0).astype(np.uint8)
 
 
 def agreement(folder: Path, images: NDArray[np.uint8], *, device: str = "cpu") -> Agreement:

@@ -81,11 +81,66 @@ def default_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "models"
 
 
+def data_folder() -> Path:
+    """The folder in which a user's own models are kept, by the platform's custom (XDG on Linux)."""
+    if os.name == "nt":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "digitize"
+
+
+def places() -> tuple[Path, ...]:
+    """Where models are looked up by name, in this order: `./models`, the user's data folder, the package."""
+    return Path("models"), data_folder() / "models", default_folder()
+
+
+def list_all() -> list[Path]:
+    """The model folders of all `places`, in their order; a place that is named twice is listed once."""
+    found: dict[Path, Path] = {}
+    for place in places():
+        for folder in list_models(place):
+            found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
+def summarise(folder: Path) -> str:
+    """One line on a model: name, task, classes, accuracies, size, date, path; a star marks those that are defaults.
+
+    Raises:
+        ModelError: it disagrees with its card.
+    """
+    card = load_card(folder)
+    default = card.name in (DEFAULT_MODEL, DEFAULT_DETECTOR) and find(card.name).resolve() == folder.resolve()
+    accuracy = card.content.get("accuracy", {})
+    figures = [f"{key} {value:.4f}" for key, value in accuracy.items() if isinstance(value, int | float)]
+    size = (folder / TFLITE_FILE).stat().st_size
+    made = str(card.content.get("date", "no date"))
+    parts = [f"{'*' if default else ' '} {card.name}: {len(card.classes)} classes", f"to {card.task}", *figures]
+    return ", ".join([*parts, f"{size / 1e6:.1f} MB", made, str(folder)])
+
+
+def history(folder: Path) -> list[Mapping[str, Any]]:
+    """What a model's training went through: a record for each epoch, as its own report keeps it; none without one.
+
+    Raises:
+        ModelError: the report is damaged.
+    """
+    path = folder / "report" / "metrics.json"
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))["history"]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): delete it, or train the model again") from error
+    return list(records)
+
+
 def find(name_or_path: str | os.PathLike[str] | None = None) -> Path:
     """Find a model's folder.
 
     Args:
-        name_or_path: a path to a model folder, or the name of a shipped model; None for the default model.
+        name_or_path: a path to a model folder, or a name that is looked up in `places`; None for the default model.
 
     Returns:
         The folder; it holds a card, which is not verified yet.
@@ -94,12 +149,13 @@ def find(name_or_path: str | os.PathLike[str] | None = None) -> Path:
         ModelError: neither is there.
     """
     wanted = DEFAULT_MODEL if name_or_path is None else os.fspath(name_or_path)
-    shipped = default_folder() / wanted
-    for folder in (Path(wanted), shipped):
+    given = [] if name_or_path is None else [Path(wanted)]
+    for folder in (*given, *(place / wanted for place in places())):
         if (folder / CARD_FILE).is_file():
             return folder
-    known = ", ".join(folder.name for folder in list_models()) or "none"
-    raise ModelError(f"no model {wanted}: there is no {wanted}/{CARD_FILE}, and the shipped models are: {known}")
+    known = ", ".join(dict.fromkeys(folder.name for folder in list_all())) or "none"
+    looked = ", ".join(str(place) for place in places())
+    raise ModelError(f"no model {wanted}: there is no {wanted}/{CARD_FILE}, and in {looked} there are: {known}")
 
 
 def list_models(folder: Path | None = None) -> list[Path]:

@@ -1,11 +1,14 @@
 """Trains a network and writes a model folder.
 
-`epochs` is the work, a generator that yields a record after each epoch; `train` runs it and writes the folder.
+`epochs` is the work, a generator that yields a record after each epoch; `finish` writes the folder; `runs.py` calls
+both, with checkpoints and a progress bar. Each epoch draws its chances from the seed and its own number, so that a run
+taken up at an epoch goes on as if it had never stopped.
+
 Everything is chosen on validation digits, whole writers of MNIST's training set that are never trained on (and the
 held tiles of the sheet maker): the best epoch by its mean negative log likelihood, and the temperature. The 10,000
 test digits are looked at once, at the end, through the tflite file as it is shipped.
 
-What is in force, and where it comes from:
+What is in force in the default recipe (`recipes.py`), and where it comes from:
 - Adam with decoupled weight decay (Loshchilov & Hutter 2019), a linear warm-up and one cosine down to nothing.
 - What is judged and shipped is the running mean of the weights (Polyak & Juditsky 1992), kept here and not by the
   optimizer so that any Keras backend does it alike.
@@ -16,6 +19,7 @@ What is in force, and where it comes from:
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import platform
@@ -24,22 +28,26 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digitize import __version__, datasets, models
+from digitize import __version__, corpora, datasets, engine, models, recipes
+from digitize.corpora import Source
 from digitize.engine import native_stderr_kept
-from digitize.errors import DatasetError, ModelError, OutputError, UsageError
+from digitize.errors import DatasetError, DeviceError, ModelError, OutputError, UsageError
 from digitize.records import NO_DIGIT, Tiles
 
-VALIDATION_SHARE = 0.1  # of MNIST's training digits
+VALIDATION_SHARE = 0.1  # of the training digits
 HELD_LIMIT = 40_000  # tiles of the sheet maker judged after each epoch, at most
 JUDGE_BATCH = 1024  # tiles
 WARM_UP = 0.05  # of all steps
@@ -60,8 +68,9 @@ KNOTS = 5
 THICKER = 0.15  # share of MNIST digits whose strokes are widened by about half a pixel each side, and as many thinned
 GENTLE = 0.3  # how much of turn, shear and scale the sheet maker's tiles get
 
-MNIST_SOURCE = "MNIST, LeCun, Cortes & Burges"
-MNIST_LICENCE = "CC BY-SA 3.0"
+REPORT_FOLDER = "report"
+PARITY_TILES = 2000  # on which a model's two files are compared
+MOST_VALIDATION = 0.5  # share of the digits
 
 Labels = NDArray[np.uint8]
 Logits = NDArray[np.float32]
@@ -75,12 +84,16 @@ class Options:
         output: the model folder to write; it is made, its files are replaced.
         network: key of `network.NETWORKS`.
         name: the model's name in its card; the folder's name where empty.
-        data: folder of MNIST, None for the usual places.
+        data: sets of labelled digits; MNIST from the usual places where there are none.
         tiles: npz files of the sheet maker, for networks that know what is no digit.
         mnist_share: part of each epoch's tiles drawn from MNIST, where there are other tiles.
         epoch_tiles: tiles an epoch; None takes each MNIST training digit once, and the rest in proportion.
         epochs, batch_size, learning_rate, seed: as usual.
-        start: a model folder of the same network whose weights training starts from; fresh ones where None.
+        steps: how many in all, instead of so many epochs.
+        validation: share of the training digits that is kept for choosing.
+        device: "auto", what Keras takes; "cpu", "gpu" or "gpu:N".
+        recipe: for all that is not said here.
+        start: name or folder of a model of the same network whose weights training starts from; fresh where None.
         half: store the weights in 16 bits; for networks so large that it matters.
         notes: added to the card under "data", one entry for each source that the tile files were made from.
     """
@@ -88,7 +101,7 @@ class Options:
     output: Path
     network: str = models.DEFAULT_MODEL
     name: str = ""
-    data: Path | None = None
+    data: tuple[Source, ...] = ()
     tiles: tuple[Path, ...] = ()
     mnist_share: float = 0.25
     epoch_tiles: int | None = None
@@ -96,6 +109,10 @@ class Options:
     batch_size: int = 256
     learning_rate: float = 2e-3
     seed: int = 1
+    steps: int | None = None
+    validation: float = VALIDATION_SHARE
+    device: str = "auto"
+    recipe: recipes.Recipe = recipes.DEFAULT
     start: Path | None = None
     half: bool = False
     notes: tuple[dict[str, Any], ...] = ()
@@ -103,6 +120,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
             raise UsageError("epochs and batch size must be at least 1 and the learning rate above 0")
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"steps must be at least 1, not {self.steps}")
+        if not 0 < self.validation <= MOST_VALIDATION:
+            raise UsageError(f"the share kept for validation must be above 0 and at most 0.5, not {self.validation:g}")
         if not 0 <= self.mnist_share <= 1:
             raise UsageError(f"the share of MNIST must be from 0 to 1, not {self.mnist_share}")
         if self.epoch_tiles is not None and self.epoch_tiles < self.batch_size:
@@ -115,8 +136,10 @@ class Progress:
 
     Attributes:
         epoch, epochs: counted from 1.
+        step: how many steps were made in all.
         seconds: this epoch, judging included.
-        loss: mean training loss.
+        loss, accuracy: of the training tiles, as they were when they were learnt.
+        digits_a_second: trained on, judging left out.
         mnist_accuracy: on MNIST's validation digits.
         tiles_accuracy: on the sheet maker's held tiles, None where there are none.
         validation_loss: mean negative log likelihood, MNIST and held tiles weighed as in training.
@@ -125,50 +148,100 @@ class Progress:
 
     epoch: int
     epochs: int
+    step: int
     seconds: float
     loss: float
+    accuracy: float
+    digits_a_second: float
     mnist_accuracy: float
     tiles_accuracy: float | None
     validation_loss: float
     best: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """How training stands after one step: epoch from 1, steps in all, and this epoch's loss and accuracy so far."""
+
+    epoch: int
+    step: int
+    loss: float
+    accuracy: float
+
+
 @dataclass(slots=True)
 class Course:
-    """The state of a training run: what goes in, the network, and the best of it so far."""
+    """The state of a training run: what goes in, the network, and the best of it so far.
+
+    Attributes:
+        options: what was asked for.
+        pool: the labelled digits.
+        sets: the sheet maker's tiles.
+        kept: bool (N,), training digits kept for validation.
+        network: what is trained, compiled.
+        best: a twin of the network with the best weights so far.
+        best_loss, best_epoch: of it.
+        average: the running mean of the weights, None where the recipe wants none.
+        epoch, step: how many are done.
+        history: a record for each epoch.
+        watch: told of every step.
+        stop: once set, training ends after the step it is at.
+        interrupted: it was stopped before its end.
+    """
 
     options: Options
-    mnist: datasets.Mnist = field(repr=False)
+    pool: corpora.Pool = field(repr=False)
     sets: list[datasets.TileSet] = field(repr=False)
-    kept: NDArray[np.bool_] = field(repr=False)  # MNIST training digits kept for validation
+    kept: NDArray[np.bool_] = field(repr=False)
     network: Any = field(repr=False)
-    best: Any = field(repr=False)  # a twin of the network with the best weights so far
+    best: Any = field(repr=False)
     best_loss: float = math.inf
     best_epoch: int = 0
+    average: list[NDArray[Any]] | None = field(repr=False, default=None)
+    epoch: int = 0
+    step: int = 0
+    history: list[Progress] = field(repr=False, default_factory=list)
+    watch: Callable[[Tick], None] | None = field(repr=False, default=None)
+    stop: threading.Event = field(repr=False, default_factory=threading.Event)
+    interrupted: bool = False
+
+    @property
+    def mnist(self) -> datasets.Mnist:
+        """All labelled digits."""
+        return self.pool.mnist
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        options = self.options
+        return options.steps or options.epochs * self.epoch_steps
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps in one epoch; the last may have fewer."""
+        return max(1, _epoch_tiles(self) // self.options.batch_size)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in all."""
+        return -(-self.steps // self.epoch_steps)
 
 
-def train(options: Options) -> Path:
-    """Train a network from start to end and write its model folder.
+def prepare(options: Options) -> Course:
+    """Read the data and build the network.
 
     Args:
         options: see `Options`.
 
     Returns:
-        The model folder.
+        A course that nothing was learnt on yet.
 
     Raises:
-        DatasetError: MNIST or a tile file is missing or damaged, or does not fit the network.
-        OutputError: the folder cannot be written.
+        DatasetError: a set or a tile file is missing or damaged, or does not fit the network.
         UsageError: there is no such network.
+        ModelError: the model to start from is missing or another network.
+        DeviceError: the named device is not there.
     """
-    course = prepare(options)
-    for _ in epochs(course):
-        pass
-    return finish(course)
-
-
-def prepare(options: Options) -> Course:
-    """Read the data and build the network; see `train` for what can go wrong."""
     with native_stderr_kept():  # the first import of TensorFlow, unless the caller was quicker, greets from C++
         import keras
 
@@ -176,22 +249,89 @@ def prepare(options: Options) -> Course:
 
     if options.network not in network.NETWORKS:
         raise UsageError(f"no network is called {options.network!r}; there are {', '.join(network.NETWORKS)}")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of shapes that it meets for the first time
     keras.utils.set_random_seed(options.seed)
-    model = network.build(options.network)
-    if options.start is not None:
-        _start_from(model, options.start)
-    mnist = datasets.load_mnist(options.data)
+    with placed(options.device):
+        model = network.build(options.network)
+        if options.start is not None:
+            _start_from(model, options.start)
+        best = network.build(options.network)
+        best.set_weights(model.get_weights())
+    pool = corpora.gather(options.data)
     sets = [datasets.load_tiles(path, seed=options.seed) for path in options.tiles]
     classes = int(model.output.shape[-1])
-    for path, tile_set in zip(options.tiles, sets, strict=True):
-        if tile_set.labels.max() >= classes:
-            highest = tile_set.labels.max()
-            raise DatasetError(f"{path} has tiles of class {highest}, {options.network} knows {classes} classes")
+    named = [(str(path), one.labels) for path, one in zip(options.tiles, sets, strict=True)]
+    for name, labels in [("--data", pool.mnist.train_labels), *named]:
+        if labels.max() >= classes:
+            raise DatasetError(f"{name} has tiles of class {labels.max()}, {options.network} knows {classes} classes")
     if sets and all(tile_set.held.all() for tile_set in sets):
         raise DatasetError(f"{options.tiles[0]}: no tile is left to train on, all are held")
-    kept = datasets.split_validation(mnist.train_labels, mnist.train_writers, share=VALIDATION_SHARE, seed=options.seed)
-    best = network.build(options.network)
-    return Course(options, mnist, sets, kept, model, best)
+    mnist = pool.mnist
+    kept = datasets.split_validation(
+        mnist.train_labels, mnist.train_writers, share=options.validation, seed=options.seed
+    )
+    if kept.all():
+        raise DatasetError(f"{len(kept)} digits are too few to keep some for validation: give more with --data")
+    course = Course(options, pool, sets, kept, model, best)
+    with placed(options.device):
+        _compile(course)
+    return course
+
+
+def placed(device: str) -> AbstractContextManager[Any]:
+    """The scope in which Keras works on a device: "auto" (its own choice), "cpu", "gpu" or "gpu:N".
+
+    Raises:
+        DeviceError: the named device is not there.
+        UsageError: there is no such name.
+    """
+    import keras
+
+    kind, _, number = device.partition(":")
+    if device == "auto":
+        return nullcontext()
+    if device == "cpu":
+        return cast("AbstractContextManager[Any]", keras.device("cpu"))
+    if kind != "gpu" or (number and not number.isdigit()):
+        raise UsageError(f"the device {device!r} is none of auto, cpu, gpu, gpu:N")
+    names = engine.keras_gpus(keras.backend.backend())
+    if int(number or 0) >= len(names):
+        there = f"there are {len(names)}" if names else "there is none"
+        raise DeviceError(f"no GPU {number or 0} is seen by Keras ({there}): use --device cpu or auto")
+    return cast("AbstractContextManager[Any]", keras.device(names[int(number or 0)]))
+
+
+def describe_device(device: str) -> str:
+    """What training on `device` runs on, in words."""
+    import keras
+
+    backend = keras.backend.backend()
+    if device != "cpu" and engine.gpu_seen() and engine.keras_gpus(backend):
+        return f"GPU {device.partition(':')[2] or 0}, {backend}"
+    return f"{engine.usable_cores()} CPU cores, {backend}"
+
+
+def _compile(course: Course) -> None:
+    """Give the network its optimizer, with the state that a checkpoint restores."""
+    import keras
+
+    options = course.options
+    optimizer: Any
+    if options.recipe.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(options.learning_rate)
+    else:
+        warm = max(1, round(WARM_UP * course.steps))
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0, max(1, course.steps - warm), warmup_target=options.learning_rate, warmup_steps=warm
+        )
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # XLA on a CPU is left to JAX, which without it runs operation by operation.
+    compiled: bool | str = "auto" if keras.backend.backend() == "jax" else False
+    course.network.compile(optimizer, loss, metrics=["accuracy"], jit_compile=compiled)
+    optimizer.build(course.network.trainable_variables)
+    if options.recipe.averaged:
+        course.average = [np.array(weight) for weight in course.network.get_weights()]
 
 
 def _start_from(model: Any, folder: Path) -> None:
@@ -202,6 +342,7 @@ def _start_from(model: Any, folder: Path) -> None:
     """
     import keras
 
+    folder = models.find(folder)
     card = models.load_card(folder)
     if card.network != model.name:
         raise ModelError(f"{folder} is a {card.network}, not a {model.name}; choose another with --from")
@@ -209,64 +350,77 @@ def _start_from(model: Any, folder: Path) -> None:
 
 
 def epochs(course: Course) -> Iterator[Progress]:
-    """Train, epoch by epoch.
+    """Train, epoch by epoch, from where the course stands.
 
     Args:
-        course: fresh from `prepare`; afterwards its `best` holds the weights of the best epoch.
+        course: from `prepare`, or taken up by `checkpoint.load`; afterwards its `best` holds the weights of the best
+            epoch. Where its `stop` is set, the epoch ends early and is judged as it stands.
 
     Yields:
         A record after each epoch.
-    """
-    import time
 
+    Raises:
+        UsageError: the loss is no number any more.
+    """
     import keras
 
-    options = course.options
-    steps = _epoch_tiles(course) // options.batch_size
-    total = steps * options.epochs
-    warm = max(1, round(WARM_UP * total))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, total - warm), warmup_target=options.learning_rate, warmup_steps=warm
-    )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    course.network.compile(optimizer, loss, jit_compile=False)
-    average = [np.array(weight) for weight in course.network.get_weights()]
-    averaged = keras.models.clone_model(course.network)
+    judged = keras.models.clone_model(course.network) if course.average is not None else course.network
+    while course.step < course.steps and not course.stop.is_set():
+        with placed(course.options.device):
+            progress = _train_epoch(course, judged)
+        course.interrupted = course.step < course.steps and course.stop.is_set()
+        yield progress
+    course.interrupted = course.step < course.steps  # it may have been stopped between two epochs
 
-    done = 0
-    supply = prefetched(batches(course, total))
-    for epoch in range(1, options.epochs + 1):
-        began = time.perf_counter()
-        losses = 0.0
-        for _ in range(steps):
-            tiles, labels = next(supply)
-            losses += float(course.network.train_on_batch(tiles, labels))
-            done += 1
-            if done % AVERAGE_EVERY == 0:
-                # Early on the mean reaches back over a tenth of the steps so far, or it would drag the start along.
-                reach = min(AVERAGE_STEPS, max(AVERAGE_EVERY, done / 10))
-                blend(average, course.network.get_weights(), AVERAGE_EVERY / reach)
-        averaged.set_weights(average)
-        verdict = _judge(course, averaged)
-        better = verdict.loss < course.best_loss
-        if better:
-            course.best.set_weights(average)
-            course.best_loss, course.best_epoch = verdict.loss, epoch
-        yield Progress(
-            epoch=epoch,
-            epochs=options.epochs,
-            seconds=time.perf_counter() - began,
-            loss=losses / steps,
-            mnist_accuracy=verdict.mnist_accuracy,
-            tiles_accuracy=verdict.tiles_accuracy,
-            validation_loss=verdict.loss,
-            best=better,
-        )
+
+def _train_epoch(course: Course, judged: Any) -> Progress:
+    """Train for one epoch; judge it with the network `judged`, which gets the mean of the weights if there is one."""
+    began = time.perf_counter()
+    options, first = course.options, course.step
+    told = np.zeros(2)  # loss and accuracy, summed over the steps
+    steps = min(course.epoch_steps, course.steps - course.step)
+    for tiles, labels in prefetched(batches(course, steps, epoch=course.epoch + 1)):
+        told += course.network.train_on_batch(tiles, labels)
+        course.step += 1
+        if course.average is not None and course.step % AVERAGE_EVERY == 0:
+            # Early on the mean reaches back over a tenth of the steps so far, or it would drag the start along.
+            reach = min(AVERAGE_STEPS, max(AVERAGE_EVERY, course.step / 10))
+            blend(course.average, course.network.get_weights(), AVERAGE_EVERY / reach)
+        if course.watch is not None:
+            course.watch(Tick(course.epoch + 1, course.step, *(told / (course.step - first)).tolist()))
+        if course.stop.is_set():
+            break
+    trained = time.perf_counter() - began
+    loss, accuracy = (told / (course.step - first)).tolist()
+    if not math.isfinite(loss):
+        raise UsageError(f"training diverged in epoch {course.epoch + 1}, its loss is {loss}: lower --learning-rate")
+    if course.average is not None:
+        judged.set_weights(course.average)
+    verdict = _judge(course, judged)
+    better = verdict.loss < course.best_loss or not options.recipe.best
+    course.epoch += 1
+    if better:
+        course.best.set_weights(judged.get_weights())
+        course.best_loss, course.best_epoch = verdict.loss, course.epoch
+    progress = Progress(
+        epoch=course.epoch,
+        epochs=course.epochs,
+        step=course.step,
+        seconds=time.perf_counter() - began,
+        loss=loss,
+        accuracy=accuracy,
+        digits_a_second=(course.step - first) * options.batch_size / max(trained, 1e-9),
+        mnist_accuracy=verdict.mnist_accuracy,
+        tiles_accuracy=verdict.tiles_accuracy,
+        validation_loss=verdict.loss,
+        best=better,
+    )
+    course.history.append(progress)
+    return progress
 
 
 def finish(course: Course) -> Path:
-    """Fit the temperature, write the model folder, and look at the test digits, once.
+    """Fit the temperature, write the model folder, look at the test digits, once, and report.
 
     Args:
         course: after its `epochs`.
@@ -276,27 +430,41 @@ def finish(course: Course) -> Path:
 
     Raises:
         OutputError: the folder cannot be written.
+        ModelError: the two files that were made of the network disagree.
     """
     from digitize import network
+    from digitize.evaluate import evaluate, verify
+    from digitize.report import write_report
 
-    options = course.options
-    folder = options.output
-    verdict = _judge(course, course.best)
-    temperature = fit_temperature(verdict.logits, verdict.labels, verdict.weights)
+    options, folder = course.options, course.options.output
+    with placed(options.device):
+        verdict = _judge(course, course.best)
+    temperature = 1.0
+    if options.recipe.calibrated:
+        temperature = fit_temperature(verdict.logits, verdict.labels, verdict.weights)
+    images, labels = course.mnist.train_images[course.kept], course.mnist.train_labels[course.kept]
+    tested = len(course.mnist.test_labels) > 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
         export(network.with_softmax(course.best, temperature), folder, bits=16 if options.half else 32)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error}): choose another folder") from error
-    card = _card(course, verdict, temperature)
-    models.write_card(folder, card)
-
-    from digitize.evaluate import evaluate
-
-    outcome = evaluate(folder, course.mnist.test_images, course.mnist.test_labels)
-    card["accuracy"]["mnist_test"] = outcome.accuracy
-    try:
+        card = _card(course, verdict, temperature)
         models.write_card(folder, card)
+        verify(folder, images[:PARITY_TILES])
+        if tested:
+            images, labels = course.mnist.test_images, course.mnist.test_labels
+        outcome = evaluate(folder, images, labels)
+        if tested:
+            card["accuracy"][course.pool.test_name] = outcome.accuracy
+            card["accuracy"][f"{course.pool.test_name}_loss"] = outcome.loss
+        models.write_card(folder, card)
+        write_report(
+            folder / REPORT_FOLDER,
+            outcome.probabilities,
+            labels,
+            images,
+            history=[asdict(record) for record in course.history],
+            title=f"{card['name']} on {len(labels):,} {'test' if tested else 'validation'} digits",
+        )
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error}): choose another folder") from error
     return folder
@@ -554,12 +722,12 @@ def _epoch_tiles(course: Course) -> int:
     return sum(int((~tile_set.held).sum()) for tile_set in course.sets)
 
 
-def batches(course: Course, count: int) -> Iterator[tuple[NDArray[np.uint8], Labels]]:
-    """Make `count` batches: tiles uint8 (batch, 28, 28, views) and labels uint8 (batch,)."""
+def batches(course: Course, count: int, *, epoch: int = 1) -> Iterator[tuple[NDArray[np.uint8], Labels]]:
+    """Make `count` batches of an epoch: tiles uint8 (batch, 28, 28, views) and labels uint8 (batch,)."""
     options = course.options
-    rng = np.random.default_rng(options.seed)
+    rng = np.random.default_rng((options.seed, epoch))
     views = int(course.network.input.shape[-1])
-    mnist_rows = _shuffled(np.flatnonzero(~course.kept), rng)
+    mnist_rows = _shuffled(np.flatnonzero(~course.kept), course.pool.weights[~course.kept], rng)
     # Rows are drawn by weight, files by the sum of their weights; only running sums are held, never a copy of tiles.
     sets = [tile_set for tile_set in course.sets if not tile_set.held.all()]
     trained = [np.flatnonzero(~tile_set.held) for tile_set in sets]
@@ -571,24 +739,29 @@ def batches(course: Course, count: int) -> Iterator[tuple[NDArray[np.uint8], Lab
             from_mnist = int(rng.binomial(options.batch_size, options.mnist_share))
         rows = np.fromiter(mnist_rows, np.int64, from_mnist)
         images = course.mnist.train_images[rows]
-        for place in np.flatnonzero(rng.random(from_mnist) < 2 * THICKER):
-            images[place] = restroke(images[place], thicker=rng.random() < 0.5)
-        tiles = [with_views(distort(images[..., None], rng)[..., 0], views)]
+        if options.recipe.augment:
+            for place in np.flatnonzero(rng.random(from_mnist) < 2 * THICKER):
+                images[place] = restroke(images[place], thicker=rng.random() < 0.5)
+            images = distort(images[..., None], rng)[..., 0]
+        tiles = [with_views(images, views)]
         labels = [course.mnist.train_labels[rows]]
         if from_mnist < options.batch_size:
             shares = rng.multinomial(options.batch_size - from_mnist, totals / totals.sum())
             for one, those, running, share in zip(sets, trained, sums, shares, strict=True):
                 found = np.searchsorted(running, rng.random(share) * running[-1], side="right")
                 rows = those[np.minimum(found, len(those) - 1)]
-                tiles.append(distort(one.tiles[rows], rng, gentle=True)[..., :views])
+                drawn = distort(one.tiles[rows], rng, gentle=True) if options.recipe.augment else one.tiles[rows]
+                tiles.append(drawn[..., :views])
                 labels.append(one.labels[rows])
         yield np.concatenate(tiles), np.concatenate(labels)
 
 
-def _shuffled(rows: NDArray[np.int64], rng: np.random.Generator) -> Iterator[int]:
-    """Yield all rows in random order, again and again."""
+def _shuffled(rows: NDArray[np.int64], weights: NDArray[np.float64], rng: np.random.Generator) -> Iterator[int]:
+    """Yield all rows in random order, again and again; a row of twice the mean weight comes twice each time."""
+    often = weights / weights.mean()
     while True:
-        for row in rng.permutation(rows):
+        copies = np.floor(often + rng.random(len(rows))).astype(np.int64)
+        for row in rng.permutation(np.repeat(rows, copies)):
             yield int(row)
 
 
@@ -657,7 +830,6 @@ def _card(course: Course, verdict: _Verdict, temperature: float) -> dict[str, An
         }
         for path, one in zip(options.tiles, course.sets, strict=True)
     ]
-    mnist_entry = {"name": MNIST_SOURCE, "licence": MNIST_LICENCE, "files": dict(sorted(course.mnist.hashes.items()))}
     packages = ("keras", keras.backend.backend(), "numpy", "ai-edge-litert")
     return {
         "name": options.name or options.output.resolve().name,
@@ -666,10 +838,14 @@ def _card(course: Course, verdict: _Verdict, temperature: float) -> dict[str, An
         "classes": [*models.DIGIT_CLASSES, models.NONE_CLASS][:classes],
         "parameters": network.parameters(course.network),
         "macs": network.macs(course.network),
-        "data": [mnist_entry, *tile_entries, *options.notes],
+        "data": [*course.pool.entries, *tile_entries, *options.notes],
         "seed": options.seed,
         "training": {
-            "epochs": options.epochs,
+            "recipe": options.recipe.name,
+            "optimizer": options.recipe.optimizer,
+            "epochs": course.epoch,
+            "steps": course.step,
+            "interrupted": course.interrupted,
             "best_epoch": course.best_epoch,
             "epoch_tiles": _epoch_tiles(course),
             "mnist_share": options.mnist_share if course.sets else 1.0,
@@ -682,7 +858,8 @@ def _card(course: Course, verdict: _Verdict, temperature: float) -> dict[str, An
             "python": platform.python_version(),
             **{name: version(name) for name in packages},
         },
-        "trained_on": f"{os.cpu_count()} CPU cores, {keras.backend.backend()}",
+        "trained_on": describe_device(options.device),
+        "date": datetime.now(UTC).date().isoformat(),
         "accuracy": accuracy,
         "calibration": {"temperature": temperature},
     }

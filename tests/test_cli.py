@@ -20,7 +20,7 @@ from stub import Paper, StubDetector, StubModel, write_model
 from digitize import __version__, cli, write
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("numpy", "cv2", "PIL", "tensorflow", "keras", "ai_edge_litert", "pypdfium2", "tqdm")
+HEAVY = ("numpy", "cv2", "PIL", "matplotlib", "tensorflow", "keras", "ai_edge_litert", "pypdfium2", "tqdm")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,50 @@ def test_find_by_path_and_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert models.list_models() == [folder]
     with pytest.raises(ModelError, match=r"there is no large/card\.json.*small"):
         models.find("large")
+
+
+def test_names_are_looked_up_here_then_at_home_then_in_the_package(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "home"))
+    package = tmp_path / "package"
+    monkeypatch.setattr(models, "default_folder", lambda: package)
+    there = [Path("models"), tmp_path / "home" / "digitize" / "models", package]
+    assert list(models.places()) == there
+    for place in reversed(there):
+        shutil.copytree(folder, place / "mine")
+        assert models.find("mine") == place / "mine"
+    assert models.list_all() == [place / "mine" for place in there]
+    shutil.copytree(folder, tmp_path / "mine")
+    assert models.find("mine") == Path("mine")  # a folder that is given comes first
+    with pytest.raises(ModelError, match=r"no model yours: .*home.*there are: mine$"):
+        models.find("yours")
+
+
+def test_a_place_that_is_named_twice_is_listed_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(models, "default_folder", lambda: tmp_path / "models")
+    shutil.copytree(folder, tmp_path / "models" / "mine")
+    assert models.list_all() == [Path("models") / "mine"]
+
+
+def test_one_line_says_what_a_model_is(folder: Path) -> None:
+    models.write_card(folder, content(date="2026-11-25", accuracy={"mnist_test": 0.99}))
+    said = models.summarise(folder)
+    assert said == f"  small: 11 classes, to classify, mnist_test 0.9900, 0.0 MB, 2026-11-25, {folder}"
+
+
+def test_a_report_that_is_damaged_is_named(folder: Path) -> None:
+    assert models.history(folder) == []
+    (folder / "report").mkdir()
+    (folder / "report" / "metrics.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"metrics\.json cannot be read"):
+        models.history(folder)
 
 
 def test_default_folder_is_beside_or_inside_the_package() -> None:
