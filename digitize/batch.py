@@ -19,12 +19,14 @@ from digitize import __version__, models, sheets, write
 from digitize.classify import Classifier
 from digitize.confidence import Calibration
 from digitize.detect import Detector
-from digitize.errors import OutputError, SheetError
+from digitize.errors import OutputError, SheetError, UsageError
 from digitize.records import Page, PageReading, SheetReading, Tiles
 from digitize.scan import Scanner, Settings
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+    from digitize.review import Album
 
 log = logging.getLogger("digitize")
 
@@ -48,6 +50,8 @@ class Job:
         settings: what shapes a reading.
         max_error: where given, `settings.review_below` is chosen for it from the model's risk curve.
         progress: show a bar on stderr, if that is a terminal.
+        review: file for a page on which a person looks at the doubtful digits; none where None.
+        audit: share of the digits left ok that is mixed in there.
     """
 
     inputs: Sequence[str]
@@ -63,6 +67,8 @@ class Job:
     settings: Settings = field(default_factory=Settings)
     max_error: float | None = None
     progress: bool = True
+    review: Path | None = None
+    audit: float = 0.0
 
 
 @dataclass(slots=True)
@@ -130,12 +136,29 @@ def run(job: Job) -> Summary:
         SheetError: no sheet could be read; no result is written.
         OutputError, ModelError, DeviceError, UsageError: as they say.
     """
+    if job.review is None:
+        return _write_results(job)
+    from digitize import review
+
+    if job.output == write.STDOUT:
+        raise UsageError("--review: corrections belong to a result file; name one with -o")
+    album = review.Album(share=job.audit)
+    with write.open_output(job.review) as page:
+        summary = _write_results(job, album)
+        digest = sheets.sha256(Path(job.output))
+        name, form = Path(job.output).name, write.format_of(job.output, job.format)
+        album.write_to(page, name=name, sha256=digest, form=form)
+    return summary
+
+
+def _write_results(job: Job, album: Album | None = None) -> Summary:
+    """Read every sheet and write the result; pages are put into the album, too."""
     form = write.format_of(job.output, job.format)
     found = sheets.find(job.inputs)
     with write.open_output(job.output) as output:
         scanner = load_scanner(job.model, job.device, job.settings, detector=job.detector, max_error=job.max_error)
         summary = Summary()
-        readings = _read(job, scanner, found, summary)
+        readings = _read(job, scanner, found, summary, album)
         ahead: list[SheetReading] = []
         for reading in readings:  # standard output cannot be taken back: nothing is written before a sheet was read
             ahead.append(reading)
@@ -149,7 +172,9 @@ def run(job: Job) -> Summary:
     return summary
 
 
-def _read(job: Job, scanner: Scanner, found: list[sheets.Sheet], summary: Summary) -> Iterator[SheetReading]:
+def _read(
+    job: Job, scanner: Scanner, found: list[sheets.Sheet], summary: Summary, album: Album | None
+) -> Iterator[SheetReading]:
     """Read, draw, count and report, one sheet after another."""
 
     def on_page(page: Page, reading: PageReading, tiles: Tiles) -> None:
@@ -157,8 +182,10 @@ def _read(job: Job, scanner: Scanner, found: list[sheets.Sheet], summary: Summar
             write.write_overlay(_folder(job.overlay), page.source, page.gray, reading)
         if job.crops is not None:
             write.write_crops(_folder(job.crops), page.source, reading, tiles)
+        if album is not None:
+            album.add(page.source, page.gray, reading)
 
-    drawn = on_page if job.overlay or job.crops else None
+    drawn = on_page if job.overlay or job.crops or album is not None else None
     hidden = not job.progress or not sys.stderr.isatty() or len(found) < 2
     with nullcontext() if hidden else _bar(len(found)) as bar:
         for sheet in scanner.read_sheets(found, pages=job.pages, dpi=job.dpi, on_page=drawn):

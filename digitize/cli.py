@@ -27,6 +27,10 @@ app = typer.Typer(
 )
 sheets_app = typer.Typer(help="Make sheets with known digits.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(sheets_app, name="sheets")
+review_app = typer.Typer(
+    help="Look at doubtful digits, correct them, learn.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(review_app, name="review")
 log = logging.getLogger("digitize")
 
 
@@ -63,6 +67,13 @@ Validation = Annotated[bool, typer.Option("--validation", help="From the writers
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that make sheets.")]
 Sheets = Annotated[int, typer.Option("--count", "-n", min=1, help="How many sheets are made.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Audit = Annotated[
+    str | None,
+    typer.Option(help="Share of sure digits mixed into the page, such as 2%, to see how often they are wrong."),
+]
+SheetFolder = Annotated[
+    Path | None, typer.Option("--sheets", help="Folder of the sheets that were read.", show_default=False)
+]
 
 
 def _version(wanted: bool) -> None:
@@ -100,6 +111,8 @@ def scan(
     ] = None,
     overlay: Annotated[Path | None, typer.Option(help="Folder for pages with boxes and digits drawn on.")] = None,
     crops: Annotated[Path | None, typer.Option(help="Folder for the digits as the network saw them.")] = None,
+    review: Annotated[Path | None, typer.Option(help="HTML page to write, to look at doubtful digits.")] = None,
+    audit: Audit = None,
     fail_on_review: Annotated[bool, typer.Option("--fail-on-review", help="Exit 10 if digits need review.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -107,8 +120,11 @@ def scan(
     """Read sheets and write their digits, confidences and places."""
     _listen(quiet, verbose)
     from digitize import batch, sheets
+    from digitize.audit import parse_share
     from digitize.scan import Settings
 
+    if audit and not review:
+        raise errors.UsageError("--audit mixes digits into the page that --review names: give that too")
     job = batch.Job(
         inputs=inputs,
         output=output,
@@ -123,6 +139,8 @@ def scan(
         settings=Settings(batch_size=batch_size, rotate=rotate.value, review_below=review_below),
         max_error=max_error,
         progress=not quiet,
+        review=review,
+        audit=parse_share(audit) if audit else 0.0,
     )
     summary = batch.run(job)
     log.info("%s", summary)
@@ -354,6 +372,47 @@ def show_losses(
 
     scanner = batch.load_scanner(model, device, Settings(rotate=rotate.value), detector=detector)
     typer.echo(losses.render(losses.losses(folder, scanner), worst=worst))
+
+
+@review_app.command("make")
+def make_review(
+    results: Annotated[Path, typer.Argument(help="What digitize scan wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML page to write.")],
+    sheets: SheetFolder = None,
+    dpi: Annotated[float | None, typer.Option(help="At which PDF pages were rendered.", show_default=False)] = None,
+    audit: Audit = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a page to look at doubtful digits on, from results and their sheets, without reading again."""
+    _listen(quiet, verbose)
+    from digitize import results as result_files
+    from digitize import review
+    from digitize.audit import parse_share
+
+    loaded = result_files.load(results)
+    album = review.make(loaded, folder=sheets, dpi=dpi, share=parse_share(audit) if audit else 0.0)
+    review.write_page(album, output, loaded)
+    log.info("%d of %d digits to look at in %s", album.to_look_at, loaded.digits, output)
+
+
+@review_app.command("apply")
+def apply_review(
+    results: Annotated[Path, typer.Argument(help="What digitize scan wrote.")],
+    corrections: Annotated[Path, typer.Argument(help="What the page saved.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Where to write; - is standard output.")],
+    format: Annotated[Format | None, typer.Option(help="Instead of the output's suffix.", show_default=False)] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put what a person said into the results that the page was made from."""
+    _listen(quiet, verbose)
+    from digitize import corrections as correcting
+    from digitize import results as result_files
+
+    outcome = correcting.apply(result_files.load(results), correcting.load(corrections))
+    result_files.save(outcome.results, output, form=format.value if format else None)
+    log.info("%s", outcome)
 
 
 def main() -> None:

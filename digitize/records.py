@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]  # (H, W), True where the pen was
 Tiles = NDArray[np.uint8]  # (N, 28, 28, 2), 0 paper to 255 ink: the digit, and its surroundings
 Probabilities = NDArray[np.float32]  # (N, classes), rows sum to 1
 
-Status = Literal["ok", "review"]
+Status = Literal["ok", "review", "corrected", "confirmed"]
 
 # How `normalise.py` makes tiles: 20x20 fit, centre of mass in 28x28. A model's card names the rules that it was trained
 # under, and a model of other rules is refused; a change to the tiles needs a new name here.
@@ -102,7 +102,8 @@ class Digit:
         confidence: calibrated probability in [0, 1] that this is that digit.
         alternative: the runner-up, 0 to 9.
         alternative_confidence: its probability.
-        status: "ok", or "review" where the confidence is below the threshold in force.
+        status: "ok", or "review" where the confidence is below the threshold in force; "corrected" or "confirmed"
+            where somebody has looked.
         box: where it stands.
     """
 

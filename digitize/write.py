@@ -42,8 +42,13 @@ DECIMALS = 4  # of a probability
 _LINE_END = "\r\n"
 FORMULA = re.compile(r"'*[=+\-@\x00-\x1f\x7f-\x9f＝＋－＠]")
 
-# Blue, green, red; apart for the colour-blind too: Okabe and Ito's bluish green and vermilion.
-COLOUR_OF_STATUS: Mapping[Status, tuple[int, int, int]] = {"ok": (115, 158, 0), "review": (0, 94, 213)}
+# Blue, green, red; apart for the colour-blind too: Okabe and Ito's bluish green, vermilion and blue.
+COLOUR_OF_STATUS: Mapping[Status, tuple[int, int, int]] = {
+    "ok": (115, 158, 0),
+    "review": (0, 94, 213),
+    "corrected": (178, 114, 0),
+    "confirmed": (178, 114, 0),
+}
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 LEGIBLE_DIGIT = 40  # pixels: an overlay is enlarged until the usual digit is about as tall
 MAX_ENLARGEMENT = 4
@@ -71,7 +76,7 @@ class Row:
         confidence: calibrated probability that this is that digit.
         alternative: the runner-up.
         alternative_confidence: its probability.
-        status: "ok" or "review".
+        status: "ok" or "review"; "corrected" or "confirmed" where somebody has looked.
         left: first column of the box, in pixels of the upright page.
         top: first row of the box.
         width: of the box.
