@@ -312,7 +312,7 @@
     const changed = now !== undefined && now !== String(digit.value);
     answer.replaceChildren(...(changed ? [element("s", String(digit.value)), now === "" ? "✗" : now] : [String(digit.value)]));
     const { answer: sure, other } = odds(digit);
-    made.querySelector(".odds").textContent = `${sure}, or ${digit.other} ${other}`;
+    made.querySelector(".odds").textContent = sure === "–" ? `or ${digit.other}` : `${sure}, or ${digit.other} at ${other}`;
     made.querySelector(".state").textContent = now === undefined ? "?" : changed ? "changed" : "✓";
     made.classList.toggle("decided", now !== undefined);
     made.setAttribute("aria-label", described(digit));
