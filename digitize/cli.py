@@ -155,7 +155,9 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
     data: Annotated[Path | None, typer.Option(help="Folder with MNIST's IDX files.", show_default=False)] = None,
     network: Annotated[str, typer.Option(help="duet, article, or the detector scout.")] = "duet",
-    tiles: Annotated[list[Path] | None, typer.Option(help="Lessons (digitize sheets lessons); repeatable.")] = None,
+    tiles: Annotated[
+        list[Path] | None, typer.Option(help="Lessons (sheets lessons, review export); repeatable.")
+    ] = None,
     drills: Annotated[list[Path] | None, typer.Option(help="For scout: digitize sheets drills; repeatable.")] = None,
     held: Annotated[
         Path | None, typer.Option(help="For scout: drills of validation writers.", show_default=False)
@@ -413,6 +415,29 @@ def apply_review(
     outcome = correcting.apply(result_files.load(results), correcting.load(corrections))
     result_files.save(outcome.results, output, form=format.value if format else None)
     log.info("%s", outcome)
+
+
+@review_app.command("export")
+def export_review(
+    corrections: Annotated[Path, typer.Argument(help="What the page saved.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of tiles to write, or to add to.")],
+    results: Annotated[
+        Path | None, typer.Option(help="What they belong to; beside them if not given.", show_default=False)
+    ] = None,
+    sheets: SheetFolder = None,
+    dpi: Annotated[float | None, typer.Option(help="At which PDF pages were rendered.", show_default=False)] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Keep what a person said as labelled tiles, for `train --tiles`."""
+    _listen(quiet, verbose)
+    from digitize import corrections as correcting
+    from digitize import relearn
+    from digitize import results as result_files
+
+    said = correcting.load(corrections)
+    about = result_files.load(results or corrections.parent / Path(said.name).name)
+    log.info("%d tiles in %s", relearn.export(said, about, output, folder=sheets, dpi=dpi), output)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A real browser for the tests: Debian's chromium, without a window, driven by selenium; offline, as a user's page is."""
+"""A real browser for the tests: Debian's chromium, without a window, driven by selenium."""
 
 from __future__ import annotations
 
