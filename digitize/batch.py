@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from digitize import __version__, models, sheets, write
 from digitize.classify import Classifier
@@ -26,11 +26,13 @@ from digitize.scan import Scanner, Settings
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from digitize.checks import Rule
     from digitize.review import Album
 
 log = logging.getLogger("digitize")
 
 NO_DETECTOR = "none"
+Level = Literal["digit", "number"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Job:
         progress: show a bar on stderr, if that is a terminal.
         review: file for a page on which a person looks at the doubtful digits; none where None.
         audit: share of the digits left ok that is mixed in there.
+        rules: what is known of every number; those that fail are marked for review.
+        level: whether a CSV has one row a digit or a number.
     """
 
     inputs: Sequence[str]
@@ -69,6 +73,8 @@ class Job:
     progress: bool = True
     review: Path | None = None
     audit: float = 0.0
+    rules: tuple[Rule, ...] = ()
+    level: Level = "digit"
 
 
 @dataclass(slots=True)
@@ -138,16 +144,16 @@ def run(job: Job) -> Summary:
     """
     if job.review is None:
         return _write_results(job)
-    from digitize import review
+    from digitize import results, review
 
-    if job.output == write.STDOUT:
-        raise UsageError("--review: corrections belong to a result file; name one with -o")
+    form = write.format_of(job.output, job.format)
+    if job.output == write.STDOUT or form not in results.READABLE or job.level == "number":
+        raise UsageError("--review: corrections belong to a file of digits; name a .csv, .json or .jsonl with -o")
     album = review.Album(share=job.audit)
     with write.open_output(job.review) as page:
         summary = _write_results(job, album)
         digest = sheets.sha256(Path(job.output))
-        name, form = Path(job.output).name, write.format_of(job.output, job.format)
-        album.write_to(page, name=name, sha256=digest, form=form)
+        album.write_to(page, name=Path(job.output).name, sha256=digest, form=form)
     return summary
 
 
@@ -168,7 +174,7 @@ def _write_results(job: Job, album: Album | None = None) -> Summary:
             if len(ahead) == 1:
                 raise SheetError(ahead[0].error)
             raise SheetError(f"could not read any of the {len(ahead)} sheets; nothing was written")
-        write.WRITERS[form](chain(ahead, readings), output, _generator(job, scanner.settings))
+        _writer(form, job.level)(chain(ahead, readings), output, _generator(job, scanner.settings))
     return summary
 
 
@@ -178,6 +184,7 @@ def _read(
     """Read, draw, count and report, one sheet after another."""
 
     def on_page(page: Page, reading: PageReading, tiles: Tiles) -> None:
+        reading = _judged(reading, job.rules)
         if job.overlay is not None:
             write.write_overlay(_folder(job.overlay), page.source, page.gray, reading)
         if job.crops is not None:
@@ -189,6 +196,8 @@ def _read(
     hidden = not job.progress or not sys.stderr.isatty() or len(found) < 2
     with nullcontext() if hidden else _bar(len(found)) as bar:
         for sheet in scanner.read_sheets(found, pages=job.pages, dpi=job.dpi, on_page=drawn):
+            if job.rules:
+                sheet = replace(sheet, pages=tuple(_judged(page, job.rules) for page in sheet.pages))
             digits = [digit for page in sheet.pages for *_, digit in page.digits()]
             summary.sheets += 1
             summary.pages += len(sheet.pages)
@@ -202,6 +211,24 @@ def _read(
             if bar:
                 bar.update()
             yield sheet
+
+
+def _judged(reading: PageReading, rules: tuple[Rule, ...]) -> PageReading:
+    """A page held to rules, where there are any."""
+    if not rules:
+        return reading
+    from digitize import numbers
+
+    return numbers.judge_page(reading, rules)
+
+
+def _writer(form: write.Format, level: Level) -> write.Writer:
+    """What writes a format; only a CSV is either of digits or of numbers, the others hold both."""
+    if form == "csv" and level == "number":
+        from digitize.write_numbers import write_numbers
+
+        return write_numbers
+    return write.WRITERS[form]
 
 
 def _bar(total: int) -> tqdm[NoReturn]:

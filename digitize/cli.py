@@ -40,6 +40,15 @@ class Format(StrEnum):
     csv = "csv"
     json = "json"
     jsonl = "jsonl"
+    alto = "alto"
+    hocr = "hocr"
+
+
+class Level(StrEnum):
+    """What a row of a CSV is."""
+
+    digit = "digit"
+    number = "number"
 
 
 class Rotate(StrEnum):
@@ -113,6 +122,19 @@ def scan(
     crops: Annotated[Path | None, typer.Option(help="Folder for the digits as the network saw them.")] = None,
     review: Annotated[Path | None, typer.Option(help="HTML page to write, to look at doubtful digits.")] = None,
     audit: Audit = None,
+    level: Annotated[Level, typer.Option(help="What a row of a CSV is.")] = Level.digit,
+    expect_length: Annotated[
+        str | None, typer.Option(help="Digits of a number, such as 5 or 4-6.", show_default=False)
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Regular expression that numbers fit.", show_default=False)
+    ] = None,
+    within: Annotated[
+        str | None, typer.Option("--range", help="Values of a number, such as 1-31 or 100-.", show_default=False)
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option(help="Check digit of a number: luhn, mod11, iban.", show_default=False)
+    ] = None,
     fail_on_review: Annotated[bool, typer.Option("--fail-on-review", help="Exit 10 if digits need review.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -121,6 +143,7 @@ def scan(
     _listen(quiet, verbose)
     from digitize import batch, sheets
     from digitize.audit import parse_share
+    from digitize.checks import parse_rules
     from digitize.scan import Settings
 
     if audit and not review:
@@ -141,6 +164,8 @@ def scan(
         progress=not quiet,
         review=review,
         audit=parse_share(audit) if audit else 0.0,
+        rules=parse_rules(expect_length=expect_length, pattern=pattern, within=within, check=check),
+        level=level.value,
     )
     summary = batch.run(job)
     log.info("%s", summary)

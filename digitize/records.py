@@ -25,6 +25,7 @@ Status = Literal["ok", "review", "corrected", "confirmed"]
 TILE_RULES = "mnist-20-28/1"
 # How `clean.py` and `detect.py` bring pages before a detector: shade as ink darkens it, digits about 20 pixels tall.
 PAGE_RULES = "shade-20/1"
+RULES_BROKEN = 0.02  # share of true numbers that break a rule which the user says holds: slips of the pen, other forms
 NO_DIGIT = 10  # the class after the ten digits: a fragment, several digits, a letter, a line, dirt
 
 
@@ -117,9 +118,20 @@ class Digit:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """Digits that stand together, left to right."""
+    """Digits that stand together, left to right.
+
+    Attributes:
+        digits: at least one.
+        failed: names of the rules of the user that it fails.
+        proposal: where it fails, the likeliest reading that passes, with runner-ups in the place of some digits; "" if
+            there is none.
+        proposal_confidence: probability that the proposal is right.
+    """
 
     digits: tuple[Digit, ...]
+    failed: tuple[str, ...] = ()
+    proposal: str = ""
+    proposal_confidence: float = 0.0
 
     @property
     def text(self) -> str:
@@ -128,10 +140,15 @@ class Number:
 
     @property
     def confidence(self) -> float:
-        """Probability that every digit is right, taking them as independent."""
+        """Probability that every digit is right, taking them as independent.
+
+        By Bayes' rule it is lower where the number fails a rule, which few true numbers break.
+        """
         product = 1.0
         for digit in self.digits:
             product *= digit.confidence
+        if self.failed:
+            return product * RULES_BROKEN / (product * RULES_BROKEN + 1 - product)
         return product
 
     @property

@@ -19,6 +19,7 @@ from digitize import write
 from digitize.errors import UsageError
 from digitize.records import Box, Digit, Line, Number, PageReading, SheetReading, Status
 
+READABLE: tuple[write.Format, ...] = ("csv", "json", "jsonl")
 LARGEST_FILE = 1 << 30  # bytes: a result of about ten million digits
 
 
@@ -57,6 +58,8 @@ def load(path: Path, *, form: str | None = None) -> Results:
         UsageError: it cannot be read, or is no result of digitize.
     """
     known = write.format_of(str(path), form)
+    if known not in READABLE:
+        raise UsageError(f"{path}: {known} is not read back; scan to {', '.join(READABLE)}")
     content = read_bytes(path, LARGEST_FILE)
     try:
         text = content.decode("utf-8")
