@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from digitize.checks import Rule
+    from digitize.overlay_pdf import OverlayPdf
     from digitize.review import Album
 
 log = logging.getLogger("digitize")
@@ -48,7 +49,8 @@ class Job:
         device: "auto", "cpu", "gpu" or "gpu:N".
         pages: which pages of each sheet.
         dpi: at which PDF pages are rendered.
-        overlay, crops: folders for pictures of the pages, and for the digits' tiles; none where None.
+        overlay, crops: folders for pictures of the pages, and for the digits' tiles; none where None. An overlay that
+            ends in .pdf is one file for all pages.
         settings: what shapes a reading.
         max_error: where given, `settings.review_below` is chosen for it from the model's risk curve.
         progress: show a bar on stderr, if that is a terminal.
@@ -161,10 +163,10 @@ def _write_results(job: Job, album: Album | None = None) -> Summary:
     """Read every sheet and write the result; pages are put into the album, too."""
     form = write.format_of(job.output, job.format)
     found = sheets.find(job.inputs)
-    with write.open_output(job.output) as output:
+    with write.open_output(job.output) as output, _overlay_pdf(job) as pdf:
         scanner = load_scanner(job.model, job.device, job.settings, detector=job.detector, max_error=job.max_error)
         summary = Summary()
-        readings = _read(job, scanner, found, summary, album)
+        readings = _read(job, scanner, found, summary, (album, pdf))
         ahead: list[SheetReading] = []
         for reading in readings:  # standard output cannot be taken back: nothing is written before a sheet was read
             ahead.append(reading)
@@ -179,13 +181,20 @@ def _write_results(job: Job, album: Album | None = None) -> Summary:
 
 
 def _read(
-    job: Job, scanner: Scanner, found: list[sheets.Sheet], summary: Summary, album: Album | None
+    job: Job,
+    scanner: Scanner,
+    found: list[sheets.Sheet],
+    summary: Summary,
+    takers: tuple[Album | None, OverlayPdf | None],
 ) -> Iterator[SheetReading]:
-    """Read, draw, count and report, one sheet after another."""
+    """Read, draw, count and report, one sheet after another; the takers are given every page."""
+    album, pdf = takers
 
     def on_page(page: Page, reading: PageReading, tiles: Tiles) -> None:
         reading = _judged(reading, job.rules)
-        if job.overlay is not None:
+        if pdf is not None:
+            pdf.add(page.gray, reading, dpi=page.dpi)
+        elif job.overlay is not None:
             write.write_overlay(_folder(job.overlay), page.source, page.gray, reading)
         if job.crops is not None:
             write.write_crops(_folder(job.crops), page.source, reading, tiles)
@@ -211,6 +220,15 @@ def _read(
             if bar:
                 bar.update()
             yield sheet
+
+
+def _overlay_pdf(job: Job) -> AbstractContextManager[OverlayPdf | None]:
+    """The one PDF that overlays go into, where such a file was named."""
+    if job.overlay is None or job.overlay.suffix.lower() != ".pdf":
+        return nullcontext()
+    from digitize.overlay_pdf import open_overlay_pdf
+
+    return open_overlay_pdf(job.overlay)
 
 
 def _judged(reading: PageReading, rules: tuple[Rule, ...]) -> PageReading:

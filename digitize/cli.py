@@ -118,7 +118,9 @@ def scan(
     max_error: Annotated[
         float | None, typer.Option(min=0, max=1, help="Choose that threshold so that digits left ok err at most so.")
     ] = None,
-    overlay: Annotated[Path | None, typer.Option(help="Folder for pages with boxes and digits drawn on.")] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Folder, or one .pdf, for pages with boxes and digits drawn on.")
+    ] = None,
     crops: Annotated[Path | None, typer.Option(help="Folder for the digits as the network saw them.")] = None,
     review: Annotated[Path | None, typer.Option(help="HTML page to write, to look at doubtful digits.")] = None,
     audit: Audit = None,
