@@ -143,7 +143,7 @@ def main() -> None:
     """Go round once, and print the figures."""
     parser = argparse.ArgumentParser(description="Scan, correct, fine-tune, scan again.")
     parser.add_argument("--mnist", type=Path, default=SHARED / "data" / "mnist")
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--epoch-tiles", type=int, default=8192)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--keep", type=Path, help="work in this folder and keep it")

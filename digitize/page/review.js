@@ -476,6 +476,12 @@
     else byId("active").textContent = `Read as ${digits[active].value}${verdict(digits[active]) ? `, ${verdict(digits[active])}` : ""}`;
   };
   const onScreen = (key) => byId(`${view === "digits" ? "digit" : "box"}-${key}`);
+  /** Whether a box shows in the frame of its page. */
+  const isInside = (made) => {
+    const frame = byId("frame").getBoundingClientRect();
+    const box = made.getBoundingClientRect();
+    return box.left >= frame.left && box.right <= frame.right && box.top >= frame.top && box.bottom <= frame.bottom;
+  };
   const activate = (key) => {
     for (const old of document.querySelectorAll(".card.active, .box.active")) {
       old.classList.remove("active");
@@ -487,7 +493,8 @@
       made.classList.add("active");
       made.tabIndex = 0;
       made.focus({ preventScroll: true });
-      made.scrollIntoView({ block: "nearest", inline: "nearest" });
+      const beside = view === "sheets" && !isInside(made) ? "center" : "nearest";
+      made.scrollIntoView({ block: beside, inline: beside });
     }
     tell();
   };
