@@ -288,8 +288,9 @@ def _corrected(page: PageReading, decided: dict[Spot, Decision], extra: list[Add
     lines = [numbers for numbers in lines if numbers]
     for missed in sorted(extra, key=lambda missed: missed.box):
         _insert(lines, Digit(missed.value, 1.0, missed.value, 0.0, "corrected", missed.box))
-    made = tuple(Line(tuple(Number(tuple(digits)) for digits in numbers)) for numbers in lines)
-    return replace(page, lines=made)
+    untouched = {number.digits: number for line in page.lines for number in line.numbers}  # with what rules said of it
+    made = [[untouched.get(tuple(digits)) or Number(tuple(digits)) for digits in numbers] for numbers in lines]
+    return replace(page, lines=tuple(Line(tuple(numbers)) for numbers in made))
 
 
 def _decided(digit: Digit, now: str) -> Iterator[Digit]:

@@ -151,7 +151,8 @@ class Album:
                 source = source.encode("utf-8", "backslashreplace").decode("utf-8")
             reading = page.reading
             pages.append([source, reading.number, reading.width, reading.height])
-            for index, (line, number, position, digit) in enumerate(reading.digits()):
+            spots = zip(_with_numbers(reading), reading.digits(), strict=True)
+            for index, ((whole, digit), (line, number, position, _)) in enumerate(spots):
                 accepted += digit.status == "ok"
                 seen: list[int] = []
                 if index in page.shown:
@@ -165,6 +166,7 @@ class Album:
                         *(at, line, number, position, digit.value, round(digit.confidence, write.DECIMALS)),
                         *(digit.alternative, round(digit.alternative_confidence, write.DECIMALS), digit.status),
                         *([box.left, box.top, box.width, box.height], seen),
+                        *([" ".join(whole.failed), whole.proposal] if whole.failed else []),
                     ]
                 )
         results = {"name": name, "sha256": sha256, "digits": len(digits)}

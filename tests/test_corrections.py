@@ -310,6 +310,19 @@ def test_a_box_is_cut_into_boxes_within_it(left: int, width: int, count: int) ->
     assert boxes == sorted(boxes)
 
 
+def test_what_rules_said_of_other_numbers_stays(tmp_path: Path) -> None:
+    read = written(tmp_path, "json")
+    page = read.sheets[0].pages[0]
+    first, second = page.lines[0].numbers
+    failing = [replace(one, failed=("luhn",), proposal=one.text[::-1]) for one in (first, second)]
+    lines = (Line(tuple(failing)), page.lines[1])
+    marked = replace(read, sheets=(replace(read.sheets[0], pages=(replace(page, lines=lines),)), *read.sheets[1:]))
+    outcome = corrections.apply(marked, load(tmp_path, document(read, decision(read, "a.png", 1, (1, 1, 1), "9"))))
+    changed, kept = outcome.results.sheets[0].pages[0].lines[0].numbers
+    assert (changed.failed, changed.proposal) == ((), "")
+    assert kept == failing[1]
+
+
 # The audit sample
 
 

@@ -325,6 +325,23 @@ def test_sure_digits_are_mixed_in_blind(folder: Path, browse: Any) -> None:
     assert f"{100 * estimate.high:.2f} %" in shown.text("audit")
 
 
+def test_what_rules_propose_is_shown_as_a_proposal(tmp_path: Path, browse: Any) -> None:
+    digits = tuple(Digit(k, 0.5, 8, 0.4, "review", Box(20 + 30 * k, 20, 20, 30)) for k in (1, 9))
+    number = Number(digits, ("luhn",), "18", 0.7)
+    reading = PageReading(1, 400, 90, (Line((number,)),))
+    draw(tmp_path / "sheet.png", "19")
+    out, page, album = tmp_path / "digits.json", tmp_path / "review.html", review.Album()
+    album.add("sheet.png", np.full((90, 400), 255, np.uint8), reading)
+    with write.open_output(out) as output:
+        write.write_json([SheetReading("sheet.png", "", (reading,))], output, write.Generator("", "", ""))
+    review.write_page(album, page, results.load(out))
+    shown = browse(page)
+    assert shown.run("return document.querySelector('.rules').textContent") == "number fails luhn; 18 would pass"
+    shown.press(ENTER)
+    outcome = corrections.apply(results.load(out), corrections.load(shown.save(tmp_path)))
+    assert texts(outcome.results.sheets[0].pages[0]) == [["19"]]
+
+
 # What comes from outside
 
 

@@ -10,8 +10,8 @@
   const byId = (id) => document.getElementById(id);
   const given = JSON.parse(byId("review").textContent);
   const pages = given.pages.map(([source, number, width, height]) => ({ source, number, width, height }));
-  const digits = given.digits.map(([page, line, number, position, value, sure, other, otherSure, status, box, seen], index) => ({
-    index, page, line, number, position, value, sure, other, otherSure, status, box,
+  const digits = given.digits.map(([page, line, number, position, value, sure, other, otherSure, status, box, seen, failed = "", proposal = ""], index) => ({
+    index, page, line, number, position, value, sure, other, otherSure, status, box, failed, proposal,
     crop: seen.length ? { sprite: seen[0], x: seen[1], y: seen[2], width: seen[3], height: seen[4], window: seen.slice(5, 9) } : null,
     audit: seen.length > 0 && seen[9] === 1,
   }));
@@ -56,10 +56,12 @@
     ? { answer: "–", other: "–" }
     : { answer: percent(digit.sure), other: percent(digit.otherSure) });
   const place = (digit) => `page ${pages[digit.page].number}, line ${digit.line}, number ${digit.number}, digit ${digit.position}`;
+  const ruled = (digit) => `number fails ${shown(digit.failed)}${digit.proposal ? `; ${digit.proposal} would pass` : ""}`;
   const described = (digit) => {
     const { answer, other } = odds(digit);
     const state = verdict(digit) || "undecided";
-    return `Read as ${digit.value}, ${answer}; runner-up ${digit.other}, ${other}; ${state}; ${shown(pages[digit.page].source)}, ${place(digit)}`;
+    const rules = digit.failed ? `${ruled(digit)}; ` : "";
+    return `Read as ${digit.value}, ${answer}; runner-up ${digit.other}, ${other}; ${rules}${state}; ${shown(pages[digit.page].source)}, ${place(digit)}`;
   };
 
   // Pictures: data in the file, decoded when they are shown, and forgotten when many others were
@@ -298,6 +300,7 @@
     const where = element("span", "", "where");
     where.append(element("bdi", shown(pages[digit.page].source)), `, ${place(digit)}`);
     made.append(picture, facts, where);
+    if (digit.failed) facts.after(element("span", ruled(digit), "rules"));
     made.addEventListener("click", () => activate(digit.index));
     decode(`sprite-${crop.sprite}`).then((image) => {
       canvas.getContext("2d").drawImage(image, crop.x, crop.y, crop.width, crop.height, 0, 0, crop.width, crop.height);
