@@ -14,6 +14,7 @@ from digitize.checks import Rule
 from digitize.records import RULES_BROKEN, Line, Number, PageReading, Status
 
 MOST_SWAPS = 3  # digits of a number that a proposal changes
+LEAST_LIKELY = 0.01  # probability of being right from which a reading is proposed; by chance one in ten passes a check
 MOST_DOUBTED = 12  # digits of a number, the least sure ones, that it may change
 SETTLED: tuple[Status, ...] = ("corrected", "confirmed")
 
@@ -38,8 +39,8 @@ def propose(number: Number, rules: Sequence[Rule]) -> tuple[str, float]:
     """The likeliest reading that passes all rules with runner-ups in the place of at most `MOST_SWAPS` digits.
 
     Returns:
-        The reading, and the probability that it is right given that the number as read fails; "" and 0 where there is
-        none.
+        The reading, and the probability that it is right given that the number as read fails; "" and 0 where none is
+        likely enough.
     """
     odds = {
         at: digit.alternative_confidence / digit.confidence
@@ -61,9 +62,8 @@ def propose(number: Number, rules: Sequence[Rule]) -> tuple[str, float]:
             )
             if all(rule.passes(text) for rule in rules):
                 best, most = text, likely
-    if not best:
-        return "", 0.0
-    return best, min(1.0, most / (whole * RULES_BROKEN + 1 - whole))
+    confidence = min(1.0, most / (whole * RULES_BROKEN + 1 - whole)) if best else 0.0
+    return (best, confidence) if confidence >= LEAST_LIKELY else ("", 0.0)
 
 
 def status_of(number: Number) -> Status:

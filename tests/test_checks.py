@@ -159,6 +159,11 @@ def test_where_no_runner_up_mends_it_nothing_is_proposed() -> None:
     assert (judged.failed, judged.proposal, judged.proposal_confidence) == (("length",), "", 0.0)
 
 
+def test_what_is_hardly_likely_is_not_proposed() -> None:
+    judged = numbers.judge(number("19", "08", sure=0.9, second=1e-5), parse_rules(check="luhn"))
+    assert (judged.failed, judged.proposal) == (("luhn",), "")
+
+
 def test_what_a_person_said_is_neither_doubted_nor_changed() -> None:
     digits = tuple(replace(digit, status="confirmed", confidence=1.0) for digit in number("19", "88").digits)
     judged = numbers.judge(Number(digits), parse_rules(check="luhn"))
