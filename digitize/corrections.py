@@ -160,11 +160,11 @@ def load(path: Path) -> Corrections:
         source, page, spot = max(twice, key=lambda key: twice[key])
         raise UsageError(f"{path}: decides twice on {_named(source, page, spot)}; save it anew from the page")
     added = tuple(
-        Addition(item["source"], item["page"], Box(**item["box"]), int(item["now"])) for item in document["added"]
+        Addition(item["source"], int(item["page"]), _box(item), int(item["now"])) for item in document["added"]
     )
     about = document["results"]
     accepted = (document.get("audit") or {}).get("accepted")
-    return Corrections(about["name"], about["sha256"], about["digits"], decisions, added, accepted)
+    return Corrections(about["name"], about["sha256"], int(about["digits"]), decisions, added, accepted)
 
 
 def apply(results: Results, corrections: Corrections) -> Outcome:
@@ -237,13 +237,18 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number")
 
 
+def _box(item: dict[str, Any]) -> Box:
+    """An item's box, in whole numbers: JSON and its schema take 3.0 for one."""
+    return Box(**{side: int(pixels) for side, pixels in item["box"].items()})
+
+
 def _decision(item: dict[str, Any]) -> Decision:
     return Decision(
         item["source"],
-        item["page"],
-        (item["line"], item["number"], item["position"]),
-        Box(**item["box"]),
-        item["was"],
+        int(item["page"]),
+        (int(item["line"]), int(item["number"]), int(item["position"])),
+        _box(item),
+        int(item["was"]),
         item["now"],
         item.get("audit", False),
     )

@@ -243,6 +243,8 @@ WRONG: list[tuple[tuple[Any, ...], Any]] = [
     (("decisions", 0, "now"), "1a"),
     (("decisions", 0, "now"), "１"),
     (("decisions", 0, "now"), "123456789"),
+    (("decisions", 0, "now"), "7\n"),
+    (("decisions", 0, "now"), "\n"),
     (("decisions", 0, "now"), 7),
     (("decisions", 0, "was"), True),
     (("decisions", 0, "was"), 10),
@@ -251,6 +253,8 @@ WRONG: list[tuple[tuple[Any, ...], Any]] = [
     (("decisions", 0, "box", "left"), -1),
     (("decisions", 0, "extra"), 1),
     (("added", 0, "now"), ""),
+    (("added", 0, "now"), "7\n"),
+    (("added", 0, "box", "left"), 1.5),
     (("added", 0, "box"), None),
     (("audit",), {"share": 0, "accepted": 1}),
     (("extra",), 1),
@@ -263,6 +267,16 @@ def test_what_does_not_fit_the_schema_is_refused(tmp_path: Path, path: tuple[Any
     load(tmp_path, content)
     with pytest.raises(UsageError, match="schema of corrections"):
         load(tmp_path, change(content, *path, to=to))
+
+
+def test_whole_numbers_may_be_written_with_a_point(read: results.Results, tmp_path: Path) -> None:
+    plain = some(read)
+    pointed = json.dumps(plain).replace('"was": 1,', '"was": 1.0,').replace('"left": 60,', '"left": 60.0,')
+    assert pointed != json.dumps(plain)
+    assert load(tmp_path, pointed) == load(tmp_path, plain)
+    outcome = corrections.apply(read, load(tmp_path, pointed))
+    results.save(outcome.results, str(tmp_path / "pointed.csv"))
+    assert ",60,82,10,20" in (tmp_path / "pointed.csv").read_text()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "NaN", '{"schema": NaN}', "[" * 100_000, "\ufeff{}"])
