@@ -342,6 +342,25 @@ def test_what_rules_propose_is_shown_as_a_proposal(tmp_path: Path, browse: Any) 
     assert texts(outcome.results.sheets[0].pages[0]) == [["19"]]
 
 
+def test_everything_has_a_name_and_fits_at_twice_its_size(folder: Path, browse: Any) -> None:
+    """Names for those who listen; at 200 % of a window of 1,280 pixels nothing has to be scrolled sideways."""
+    shown = browse(scan(folder)[1])
+    nameless = shown.run(
+        "return [...document.querySelectorAll('button, input, select, progress, dialog, [role=group]')].filter((one) =>"
+        " !(one.getAttribute('aria-label') || document.getElementById(one.getAttribute('aria-labelledby'))"
+        " || one.textContent.trim() && one.matches('button') || one.closest('label'))).map((one) => one.outerHTML)"
+    )
+    assert nameless == []
+    shown.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 640, "height": 450, "deviceScaleFactor": 2, "mobile": False}
+    )
+    for _ in range(2):
+        assert shown.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        assert shown.run("return document.activeElement.matches('.card.active, .box.active')")
+        shown.press("v")
+    shown.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 # What comes from outside
 
 
