@@ -9,26 +9,31 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from digitize import __version__, models, sheets, write
 from digitize.classify import Classifier
 from digitize.confidence import Calibration
 from digitize.detect import Detector
-from digitize.errors import OutputError, SheetError
+from digitize.errors import OutputError, SheetError, UsageError
 from digitize.records import Page, PageReading, SheetReading, Tiles
 from digitize.scan import Scanner, Settings
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from digitize.checks import Rule
+    from digitize.overlay_pdf import OverlayPdf
+    from digitize.review import Album
+
 log = logging.getLogger("digitize")
 
 NO_DETECTOR = "none"
+Level = Literal["digit", "number"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,15 @@ class Job:
         device: "auto", "cpu", "gpu" or "gpu:N".
         pages: which pages of each sheet.
         dpi: at which PDF pages are rendered.
-        overlay, crops: folders for pictures of the pages, and for the digits' tiles; none where None.
+        overlay, crops: folders for pictures of the pages, and for the digits' tiles; none where None. An overlay that
+            ends in .pdf is one file for all pages.
         settings: what shapes a reading.
         max_error: where given, `settings.review_below` is chosen for it from the model's risk curve.
         progress: show a bar on stderr, if that is a terminal.
+        review: file for a page on which a person looks at the doubtful digits; none where None.
+        audit: share of the digits left ok that is mixed in there.
+        rules: what is known of every number; those that fail are marked for review.
+        level: whether a CSV has one row a digit or a number.
     """
 
     inputs: Sequence[str]
@@ -63,6 +73,10 @@ class Job:
     settings: Settings = field(default_factory=Settings)
     max_error: float | None = None
     progress: bool = True
+    review: Path | None = None
+    audit: float = 0.0
+    rules: tuple[Rule, ...] = ()
+    level: Level = "digit"
 
 
 @dataclass(slots=True)
@@ -130,12 +144,29 @@ def run(job: Job) -> Summary:
         SheetError: no sheet could be read; no result is written.
         OutputError, ModelError, DeviceError, UsageError: as they say.
     """
+    if job.review is None:
+        return _write_results(job)
+    from digitize import results, review
+
+    form = write.format_of(job.output, job.format)
+    if job.output == write.STDOUT or form not in results.READABLE or job.level == "number":
+        raise UsageError("--review: corrections belong to a file of digits; name a .csv, .json or .jsonl with -o")
+    album = review.Album(share=job.audit)
+    with write.open_output(job.review) as page:
+        summary = _write_results(job, album)
+        digest = sheets.sha256(Path(job.output))
+        album.write_to(page, name=Path(job.output).name, sha256=digest, form=form)
+    return summary
+
+
+def _write_results(job: Job, album: Album | None = None) -> Summary:
+    """Read every sheet and write the result; pages are put into the album, too."""
     form = write.format_of(job.output, job.format)
     found = sheets.find(job.inputs)
-    with write.open_output(job.output) as output:
+    with write.open_output(job.output) as output, _overlay_pdf(job) as pdf:
         scanner = load_scanner(job.model, job.device, job.settings, detector=job.detector, max_error=job.max_error)
         summary = Summary()
-        readings = _read(job, scanner, found, summary)
+        readings = _read(job, scanner, found, summary, (album, pdf))
         ahead: list[SheetReading] = []
         for reading in readings:  # standard output cannot be taken back: nothing is written before a sheet was read
             ahead.append(reading)
@@ -145,23 +176,37 @@ def run(job: Job) -> Summary:
             if len(ahead) == 1:
                 raise SheetError(ahead[0].error)
             raise SheetError(f"could not read any of the {len(ahead)} sheets; nothing was written")
-        write.WRITERS[form](chain(ahead, readings), output, _generator(job, scanner.settings))
+        _writer(form, job.level)(chain(ahead, readings), output, _generator(job, scanner.settings))
     return summary
 
 
-def _read(job: Job, scanner: Scanner, found: list[sheets.Sheet], summary: Summary) -> Iterator[SheetReading]:
-    """Read, draw, count and report, one sheet after another."""
+def _read(
+    job: Job,
+    scanner: Scanner,
+    found: list[sheets.Sheet],
+    summary: Summary,
+    takers: tuple[Album | None, OverlayPdf | None],
+) -> Iterator[SheetReading]:
+    """Read, draw, count and report, one sheet after another; the takers are given every page."""
+    album, pdf = takers
 
     def on_page(page: Page, reading: PageReading, tiles: Tiles) -> None:
-        if job.overlay is not None:
+        reading = _judged(reading, job.rules)
+        if pdf is not None:
+            pdf.add(page.gray, reading, dpi=page.dpi)
+        elif job.overlay is not None:
             write.write_overlay(_folder(job.overlay), page.source, page.gray, reading)
         if job.crops is not None:
             write.write_crops(_folder(job.crops), page.source, reading, tiles)
+        if album is not None:
+            album.add(page.source, page.gray, reading)
 
-    drawn = on_page if job.overlay or job.crops else None
+    drawn = on_page if job.overlay or job.crops or album is not None else None
     hidden = not job.progress or not sys.stderr.isatty() or len(found) < 2
     with nullcontext() if hidden else _bar(len(found)) as bar:
         for sheet in scanner.read_sheets(found, pages=job.pages, dpi=job.dpi, on_page=drawn):
+            if job.rules:
+                sheet = replace(sheet, pages=tuple(_judged(page, job.rules) for page in sheet.pages))
             digits = [digit for page in sheet.pages for *_, digit in page.digits()]
             summary.sheets += 1
             summary.pages += len(sheet.pages)
@@ -175,6 +220,33 @@ def _read(job: Job, scanner: Scanner, found: list[sheets.Sheet], summary: Summar
             if bar:
                 bar.update()
             yield sheet
+
+
+def _overlay_pdf(job: Job) -> AbstractContextManager[OverlayPdf | None]:
+    """The one PDF that overlays go into, where such a file was named."""
+    if job.overlay is None or job.overlay.suffix.lower() != ".pdf":
+        return nullcontext()
+    from digitize.overlay_pdf import open_overlay_pdf
+
+    return open_overlay_pdf(job.overlay)
+
+
+def _judged(reading: PageReading, rules: tuple[Rule, ...]) -> PageReading:
+    """A page held to rules, where there are any."""
+    if not rules:
+        return reading
+    from digitize import numbers
+
+    return numbers.judge_page(reading, rules)
+
+
+def _writer(form: write.Format, level: Level) -> write.Writer:
+    """What writes a format; only a CSV is either of digits or of numbers, the others hold both."""
+    if form == "csv" and level == "number":
+        from digitize.write_numbers import write_numbers
+
+        return write_numbers
+    return write.WRITERS[form]
 
 
 def _bar(total: int) -> tqdm[NoReturn]:

@@ -243,6 +243,8 @@ def stroke_width(mask: Mask, *, share: float = 0.5) -> float:
     """
     if not mask.any():
         return 0.0
+    if mask.all():  # there is no edge to measure from
+        return float(min(mask.shape))
     depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
     ridge = depth[(depth > 0) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))]
     order = np.sort(ridge)

@@ -31,6 +31,10 @@ models_app = typer.Typer(help="List, show and verify models.", invoke_without_co
 app.add_typer(models_app, name="models")
 data_app = typer.Typer(help="The published sets of digits.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+review_app = typer.Typer(
+    help="Look at doubtful digits, correct them, learn.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(review_app, name="review")
 log = logging.getLogger("digitize")
 
 DETECTOR_STEPS = 18_000  # batches of 16 blocks, as the shipped detector was trained at first
@@ -42,6 +46,15 @@ class Format(StrEnum):
     csv = "csv"
     json = "json"
     jsonl = "jsonl"
+    alto = "alto"
+    hocr = "hocr"
+
+
+class Level(StrEnum):
+    """What a row of a CSV is."""
+
+    digit = "digit"
+    number = "number"
 
 
 class Rotate(StrEnum):
@@ -73,6 +86,13 @@ Validation = Annotated[bool, typer.Option("--validation", help="From the writers
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that make sheets.")]
 Sheets = Annotated[int, typer.Option("--count", "-n", min=1, help="How many sheets are made.")]
 Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Audit = Annotated[
+    str | None,
+    typer.Option(help="Share of sure digits mixed into the page, such as 2%, to see how often they are wrong."),
+]
+SheetFolder = Annotated[
+    Path | None, typer.Option("--sheets", help="Folder of the sheets that were read.", show_default=False)
+]
 
 
 def _version(wanted: bool) -> None:
@@ -108,8 +128,25 @@ def scan(
     max_error: Annotated[
         float | None, typer.Option(min=0, max=1, help="Choose that threshold so that digits left ok err at most so.")
     ] = None,
-    overlay: Annotated[Path | None, typer.Option(help="Folder for pages with boxes and digits drawn on.")] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Folder, or one .pdf, for pages with boxes and digits drawn on.")
+    ] = None,
     crops: Annotated[Path | None, typer.Option(help="Folder for the digits as the network saw them.")] = None,
+    review: Annotated[Path | None, typer.Option(help="HTML page to write, to look at doubtful digits.")] = None,
+    audit: Audit = None,
+    level: Annotated[Level, typer.Option(help="What a row of a CSV is.")] = Level.digit,
+    expect_length: Annotated[
+        str | None, typer.Option(help="Digits of a number, such as 5 or 4-6.", show_default=False)
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Regular expression that numbers fit.", show_default=False)
+    ] = None,
+    within: Annotated[
+        str | None, typer.Option("--range", help="Values of a number, such as 1-31 or 100-.", show_default=False)
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option(help="Check digit of a number: luhn, mod11, iban.", show_default=False)
+    ] = None,
     fail_on_review: Annotated[bool, typer.Option("--fail-on-review", help="Exit 10 if digits need review.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -117,8 +154,12 @@ def scan(
     """Read sheets and write their digits, confidences and places."""
     _listen(quiet, verbose)
     from digitize import batch, sheets
+    from digitize.audit import parse_share
+    from digitize.checks import parse_rules
     from digitize.scan import Settings
 
+    if audit and not review:
+        raise errors.UsageError("--audit mixes digits into the page that --review names: give that too")
     job = batch.Job(
         inputs=inputs,
         output=output,
@@ -133,6 +174,10 @@ def scan(
         settings=Settings(batch_size=batch_size, rotate=rotate.value, review_below=review_below),
         max_error=max_error,
         progress=not quiet,
+        review=review,
+        audit=parse_share(audit) if audit else 0.0,
+        rules=parse_rules(expect_length=expect_length, pattern=pattern, within=within, check=check),
+        level=level.value,
     )
     summary = batch.run(job)
     log.info("%s", summary)
@@ -153,7 +198,9 @@ def train(
     network: Annotated[
         str | None, typer.Option(help="duet, article, or the detector scout; the recipe's own.", show_default=False)
     ] = None,
-    tiles: Annotated[list[Path] | None, typer.Option(help="Lessons (digitize sheets lessons); repeatable.")] = None,
+    tiles: Annotated[
+        list[Path] | None, typer.Option(help="Lessons (sheets lessons, review export); repeatable.")
+    ] = None,
     drills: Annotated[list[Path] | None, typer.Option(help="For scout: digitize sheets drills; repeatable.")] = None,
     held: Annotated[
         Path | None, typer.Option(help="For scout: drills of validation writers.", show_default=False)
@@ -493,6 +540,73 @@ def fetch_data(
 
     for one in [known.choose(name) for name in names]:
         typer.echo(f"{one.name} is in {known.fetch(one, folder=output, mirror=mirror)}")
+
+
+# ------------------------------------------------------------------------------------------------ review
+
+
+@review_app.command("make")
+def make_review(
+    results: Annotated[Path, typer.Argument(help="What digitize scan wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML page to write.")],
+    sheets: SheetFolder = None,
+    dpi: Annotated[float | None, typer.Option(help="At which PDF pages were rendered.", show_default=False)] = None,
+    audit: Audit = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a page to look at doubtful digits on, from results and their sheets, without reading again."""
+    _listen(quiet, verbose)
+    from digitize import results as result_files
+    from digitize import review
+    from digitize.audit import parse_share
+
+    loaded = result_files.load(results)
+    album = review.make(loaded, folder=sheets, dpi=dpi, share=parse_share(audit) if audit else 0.0)
+    review.write_page(album, output, loaded)
+    log.info("%d of %d digits to look at in %s", album.to_look_at, loaded.digits, output)
+
+
+@review_app.command("apply")
+def apply_review(
+    results: Annotated[Path, typer.Argument(help="What digitize scan wrote.")],
+    corrections: Annotated[Path, typer.Argument(help="What the page saved.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Where to write; - is standard output.")],
+    format: Annotated[Format | None, typer.Option(help="Instead of the output's suffix.", show_default=False)] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put what a person said into the results that the page was made from."""
+    _listen(quiet, verbose)
+    from digitize import corrections as correcting
+    from digitize import results as result_files
+
+    outcome = correcting.apply(result_files.load(results), correcting.load(corrections))
+    result_files.save(outcome.results, output, form=format.value if format else None)
+    log.info("%s", outcome)
+
+
+@review_app.command("export")
+def export_review(
+    corrections: Annotated[Path, typer.Argument(help="What the page saved.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of tiles to write, or to add to.")],
+    results: Annotated[
+        Path | None, typer.Option(help="What they belong to; beside them if not given.", show_default=False)
+    ] = None,
+    sheets: SheetFolder = None,
+    dpi: Annotated[float | None, typer.Option(help="At which PDF pages were rendered.", show_default=False)] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Keep what a person said as labelled tiles, for `train --tiles`."""
+    _listen(quiet, verbose)
+    from digitize import corrections as correcting
+    from digitize import relearn
+    from digitize import results as result_files
+
+    said = correcting.load(corrections)
+    about = result_files.load(results or corrections.parent / Path(said.name).name)
+    log.info("%d tiles in %s", relearn.export(said, about, output, folder=sheets, dpi=dpi), output)
 
 
 def main() -> None:

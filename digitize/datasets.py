@@ -27,6 +27,8 @@ DIGITS = 10
 UINT8_TYPE = 8  # the third byte of an IDX file
 DATA_VARIABLE = "DIGITIZE_DATA"
 
+NONE_FOLDER = "none"  # of a folder of tiles, beside 0 to 9
+
 FILES = {
     "train_images": "train-images-idx3-ubyte",
     "train_labels": "train-labels-idx1-ubyte",
@@ -192,7 +194,7 @@ def load_tiles(path: Path, *, seed: int = 0) -> TileSet:
 
     Args:
         path: npz with `tiles` uint8 (N, 28, 28, 2) and `labels` (N,) 0 to 10; optionally `weights` (N,), at
-            least 0, and `held` bool (N,).
+            least 0, and `held` bool (N,). Or a folder of PNGs as `digitize review export` writes it.
         seed: picks one tile in twenty for validation where the file has no `held`.
 
     Returns:
@@ -201,7 +203,7 @@ def load_tiles(path: Path, *, seed: int = 0) -> TileSet:
     Raises:
         DatasetError: the file cannot be read or does not fit this form.
     """
-    arrays = read_npz(path)
+    arrays = read_folder(path) if path.is_dir() else read_npz(path)
     missing = {"tiles", "labels"} - arrays.keys()
     if missing:
         raise DatasetError(f"{path} has no array {' and no '.join(sorted(missing))}: it holds {sorted(arrays)}")
@@ -219,7 +221,8 @@ def load_tiles(path: Path, *, seed: int = 0) -> TileSet:
         raise DatasetError(f"{path}: weights and held must be {count} numbers, weights finite and at least 0")
     if not held.all() and not weights[~held].sum() > 0:
         raise DatasetError(f"{path}: no tile is left to train on, those not held weigh nothing")
-    return TileSet(tiles, labels.astype(np.uint8), weights, held, file_hash(path))
+    digest = hashlib.sha256(tiles.tobytes() + labels.tobytes()).hexdigest() if path.is_dir() else file_hash(path)
+    return TileSet(tiles, labels.astype(np.uint8), weights, held, digest)
 
 
 def split_validation(
@@ -292,6 +295,31 @@ def _read_writers(path: Path, count: int, hashes: dict[str, str]) -> NDArray[np.
         raise DatasetError(f"{path} names {writers.shape} writers, expected ({count},), one for each training digit")
     hashes[path.name] = file_hash(path)
     return writers
+
+
+def read_folder(path: Path) -> dict[str, NDArray[Any]]:
+    """The tiles of a folder with one folder a class, `0` to `9` and `none`: arrays `tiles` and `labels`.
+
+    Raises:
+        DatasetError: there are none, or a picture is no tile.
+    """
+    import cv2
+
+    tiles, labels = [], []
+    for label, name in enumerate([*map(str, range(DIGITS)), NONE_FOLDER]):
+        for file in sorted((path / name).glob("*.png")):
+            try:
+                picture = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+            except (OSError, cv2.error) as error:
+                raise DatasetError(f"{file} cannot be read ({error}): export it again, or delete it") from error
+            if picture is None or picture.shape != (SIDE, 2 * SIDE):
+                found = "no picture" if picture is None else f"{picture.shape}"
+                raise DatasetError(f"{file}: is {found}, expected ({SIDE}, {2 * SIDE}): digit and surroundings")
+            tiles.append(np.stack([picture[:, :SIDE], picture[:, SIDE:]], axis=-1))
+            labels.append(label)
+    if not tiles:
+        raise DatasetError(f"{path}: holds no tiles in 0 to 9 or {NONE_FOLDER}: make it with digitize review export")
+    return {"tiles": np.stack(tiles).astype(np.uint8), "labels": np.array(labels, np.uint8)}
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:

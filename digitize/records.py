@@ -18,13 +18,14 @@ Mask = NDArray[np.bool_]  # (H, W), True where the pen was
 Tiles = NDArray[np.uint8]  # (N, 28, 28, 2), 0 paper to 255 ink: the digit, and its surroundings
 Probabilities = NDArray[np.float32]  # (N, classes), rows sum to 1
 
-Status = Literal["ok", "review"]
+Status = Literal["ok", "review", "corrected", "confirmed"]
 
 # How `normalise.py` makes tiles: 20x20 fit, centre of mass in 28x28. A model's card names the rules that it was trained
 # under, and a model of other rules is refused; a change to the tiles needs a new name here.
 TILE_RULES = "mnist-20-28/1"
 # How `clean.py` and `detect.py` bring pages before a detector: shade as ink darkens it, digits about 20 pixels tall.
 PAGE_RULES = "shade-20/1"
+RULES_BROKEN = 0.02  # share of true numbers that break a rule which the user says holds: slips of the pen, other forms
 NO_DIGIT = 10  # the class after the ten digits: a fragment, several digits, a letter, a line, dirt
 
 
@@ -102,7 +103,8 @@ class Digit:
         confidence: calibrated probability in [0, 1] that this is that digit.
         alternative: the runner-up, 0 to 9.
         alternative_confidence: its probability.
-        status: "ok", or "review" where the confidence is below the threshold in force.
+        status: "ok", or "review" where the confidence is below the threshold in force; "corrected" or "confirmed"
+            where somebody has looked.
         box: where it stands.
     """
 
@@ -116,9 +118,20 @@ class Digit:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """Digits that stand together, left to right."""
+    """Digits that stand together, left to right.
+
+    Attributes:
+        digits: at least one.
+        failed: names of the rules of the user that it fails.
+        proposal: where it fails, the likeliest reading that passes, with runner-ups in the place of some digits; "" if
+            there is none.
+        proposal_confidence: probability that the proposal is right.
+    """
 
     digits: tuple[Digit, ...]
+    failed: tuple[str, ...] = ()
+    proposal: str = ""
+    proposal_confidence: float = 0.0
 
     @property
     def text(self) -> str:
@@ -127,10 +140,15 @@ class Number:
 
     @property
     def confidence(self) -> float:
-        """Probability that every digit is right, taking them as independent."""
+        """Probability that every digit is right, taking them as independent.
+
+        By Bayes' rule it is lower where the number fails a rule, which few true numbers break.
+        """
         product = 1.0
         for digit in self.digits:
             product *= digit.confidence
+        if self.failed:
+            return product * RULES_BROKEN / (product * RULES_BROKEN + 1 - product)
         return product
 
     @property

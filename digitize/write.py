@@ -29,8 +29,11 @@ from numpy.typing import NDArray
 from digitize.errors import OutputError, UsageError
 from digitize.records import Box, Digit, Gray, Line, Number, PageReading, SheetReading, Status
 
-Format = Literal["csv", "json", "jsonl"]
-FORMAT_OF_SUFFIX: Mapping[str, Format] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+Format = Literal["csv", "json", "jsonl", "alto", "hocr"]
+FORMAT_OF_SUFFIX: Mapping[str, Format] = {
+    **{".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"},
+    **{".xml": "alto", ".hocr": "hocr"},
+}
 STDOUT = "-"
 
 SCHEMA = "digitize/1"
@@ -39,11 +42,16 @@ DECIMALS = 4  # of a probability
 
 # A spreadsheet takes a cell that begins so for a formula, full-width forms included. The quotes before are counted in,
 # so that taking one off gives the text back whatever it was.
-_LINE_END = "\r\n"
+LINE_END = "\r\n"
 FORMULA = re.compile(r"'*[=+\-@\x00-\x1f\x7f-\x9f＝＋－＠]")
 
-# Blue, green, red; apart for the colour-blind too: Okabe and Ito's bluish green and vermilion.
-COLOUR_OF_STATUS: Mapping[Status, tuple[int, int, int]] = {"ok": (115, 158, 0), "review": (0, 94, 213)}
+# Blue, green, red; apart for the colour-blind too: Okabe and Ito's bluish green, vermilion and blue.
+COLOUR_OF_STATUS: Mapping[Status, tuple[int, int, int]] = {
+    "ok": (115, 158, 0),
+    "review": (0, 94, 213),
+    "corrected": (178, 114, 0),
+    "confirmed": (178, 114, 0),
+}
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 LEGIBLE_DIGIT = 40  # pixels: an overlay is enlarged until the usual digit is about as tall
 MAX_ENLARGEMENT = 4
@@ -71,7 +79,7 @@ class Row:
         confidence: calibrated probability that this is that digit.
         alternative: the runner-up.
         alternative_confidence: its probability.
-        status: "ok" or "review".
+        status: "ok" or "review"; "corrected" or "confirmed" where somebody has looked.
         left: first column of the box, in pixels of the upright page.
         top: first row of the box.
         width: of the box.
@@ -239,7 +247,7 @@ def rows(sheet: SheetReading) -> Iterator[Row]:
             )
 
 
-class _UnixLines:
+class UnixLines:
     """Takes rows that end in CR LF and writes them with LF.
 
     Before Python 3.13 the csv module quotes only those line breaks that its own line end is made of, so a name with a
@@ -250,16 +258,17 @@ class _UnixLines:
         self._output = output
 
     def write(self, row: str) -> None:
-        self._output.write(row.removesuffix(_LINE_END) + "\n")
+        """Write a row as the csv module made it."""
+        self._output.write(row.removesuffix(LINE_END) + "\n")
 
 
 def write_csv(sheets: Iterable[SheetReading], output: Output | TextIO, generator: Generator) -> None:
     """Write one row per digit under a header; `generator` has no place in a CSV."""
-    table = csv.writer(_UnixLines(output), lineterminator=_LINE_END)
+    table = csv.writer(UnixLines(output), lineterminator=LINE_END)
     table.writerow(COLUMNS)
     for sheet in sheets:
         for row in rows(sheet):
-            table.writerow([_cell(value) for value in astuple(row)])
+            table.writerow([cell(value) for value in astuple(row)])
 
 
 def write_json(sheets: Iterable[SheetReading], output: Output | TextIO, generator: Generator) -> None:
@@ -282,8 +291,25 @@ def write_jsonl(sheets: Iterable[SheetReading], output: Output | TextIO, generat
         output.write(_json(_sheet_out(sheet)) + "\n")
 
 
+def write_alto(sheets: Iterable[SheetReading], output: Output | TextIO, generator: Generator) -> None:
+    """Write ALTO; see `write_alto.py`."""
+    from digitize import write_alto as alto
+
+    alto.write_alto(sheets, output, generator)
+
+
+def write_hocr(sheets: Iterable[SheetReading], output: Output | TextIO, generator: Generator) -> None:
+    """Write hOCR; see `write_hocr.py`."""
+    from digitize import write_hocr as hocr
+
+    hocr.write_hocr(sheets, output, generator)
+
+
 Writer = Callable[[Iterable[SheetReading], "Output | TextIO", Generator], None]
-WRITERS: Mapping[Format, Writer] = {"csv": write_csv, "json": write_json, "jsonl": write_jsonl}
+WRITERS: Mapping[Format, Writer] = {
+    **{"csv": write_csv, "json": write_json, "jsonl": write_jsonl},
+    **{"alto": write_alto, "hocr": write_hocr},
+}
 
 
 def read_csv(stream: TextIO) -> Iterator[Row]:
@@ -456,7 +482,8 @@ def _stem(source: str) -> str:
 # Cells and objects
 
 
-def _cell(value: str | int | float) -> str | int:
+def cell(value: str | int | float) -> str | int:
+    """A value as it stands in a CSV: no text is taken for a formula by a spreadsheet."""
     if isinstance(value, float):
         return f"{value:.{DECIMALS}f}"
     if isinstance(value, str) and FORMULA.match(value):
@@ -493,7 +520,16 @@ def _number_out(number: Number) -> dict[str, Any]:
         "confidence": round(number.confidence, DECIMALS),
         "box": _box_out(number.box),
         "digits": [_digit_out(digit) for digit in number.digits],
+        **_rules_out(number),
     }
+
+
+def _rules_out(number: Number) -> dict[str, Any]:
+    """What rules say of a number that fails some; nothing of others."""
+    if not number.failed:
+        return {}
+    proposal = {"text": number.proposal, "confidence": round(number.proposal_confidence, DECIMALS)}
+    return {"failed": list(number.failed), "proposal": proposal if number.proposal else None}
 
 
 def _page_out(page: PageReading) -> dict[str, Any]:
@@ -527,7 +563,13 @@ def _digit_in(item: Mapping[str, Any]) -> Digit:
 
 
 def _line_in(item: Mapping[str, Any]) -> Line:
-    return Line(tuple(Number(tuple(map(_digit_in, number["digits"]))) for number in item["numbers"]))
+    return Line(tuple(map(_number_in, item["numbers"])))
+
+
+def _number_in(item: Mapping[str, Any]) -> Number:
+    proposal = item.get("proposal") or {"text": "", "confidence": 0.0}
+    digits = tuple(map(_digit_in, item["digits"]))
+    return Number(digits, tuple(item.get("failed", ())), proposal["text"], proposal["confidence"])
 
 
 def _sheet_in(item: Mapping[str, Any]) -> SheetReading:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import jsonschema
 import numpy as np
+import pypdfium2
 import pytest
 from PIL import Image
 from stub import Paper, StubDetector, StubModel, write_model
 
 from digitize import batch, models, write
 from digitize.batch import Job, Summary
+from digitize.checks import parse_rules
 from digitize.errors import DeviceError, ModelError, OutputError, SheetError, UsageError
 from digitize.scan import Settings
 
@@ -149,6 +155,58 @@ def test_overlays_and_crops_are_drawn(job: Any, tmp_path: Path) -> None:
     assert len(overlays) == 3
     assert all(cv2.imread(str(path)) is not None for path in overlays)
     assert len([path for path in (tmp_path / "crops").rglob("*.png") if path.is_file()]) == 9
+
+
+def test_overlays_of_all_pages_go_into_one_pdf(job: Any, tmp_path: Path) -> None:
+    batch.run(job(overlay=tmp_path / "over.pdf"))
+    with pypdfium2.PdfDocument(tmp_path / "over.pdf") as pdf:
+        assert len(pdf) == 3
+        size = pdf[0].get_size()
+    assert size[0] > size[1] > 0
+    assert list(tmp_path.glob(".*.part")) == []
+    with pytest.raises(OutputError, match="folder does not exist"):
+        batch.run(job(overlay=tmp_path / "missing" / "over.pdf"))
+
+
+def test_a_page_of_review_is_written_beside_the_results(job: Any, tmp_path: Path) -> None:
+    given = job(review=tmp_path / "review.html", settings=Settings(review_below=1.0))
+    batch.run(given)
+    page = (tmp_path / "review.html").read_text(encoding="utf-8")
+    assert hashlib.sha256(Path(given.output).read_bytes()).hexdigest() in page
+
+
+@pytest.mark.parametrize("options", [{"output": "-"}, {"format": "alto"}, {"level": "number"}], ids=str)
+def test_a_page_of_review_needs_a_file_of_digits(job: Any, tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="--review"):
+        batch.run(replace(job(review=tmp_path / "review.html"), **options))
+    assert not (tmp_path / "review.html").exists()
+
+
+def test_where_the_page_cannot_be_written_nothing_is(job: Any, tmp_path: Path) -> None:
+    given = job(review=tmp_path / "missing" / "review.html")
+    with pytest.raises(OutputError):
+        batch.run(given)
+    assert not Path(given.output).exists()
+
+
+def test_numbers_that_fail_a_rule_are_to_review(job: Any, tmp_path: Path) -> None:
+    given = job(rules=parse_rules(expect_length="3-4"), level="number", settings=Settings(review_below=0.0))
+    assert batch.run(given).review == 2
+    with Path(given.output).open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["text"], row["status"], row["failed"]) for row in rows] == [
+        ("904", "ok", ""),
+        ("37", "review", "length"),
+        ("5216", "ok", ""),
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["xml", "hocr"])
+def test_the_formats_of_the_field_are_written(job: Any, suffix: str) -> None:
+    given = job(f"digits.{suffix}")
+    batch.run(given)
+    root = ElementTree.fromstring(Path(given.output).read_bytes())
+    assert "5216" in [element.get("CONTENT") or "".join(element.itertext()) for element in root.iter()]
 
 
 def test_a_folder_for_overlays_that_cannot_be_made_is_an_output_error(job: Any, tmp_path: Path) -> None:

@@ -304,3 +304,8 @@ def test_any_page_gives_ink_of_one_shape_and_rules_apart_from_it(gray: Gray) -> 
     assert ink.stroke >= 1
     assert ink.height > 0
     assert np.array_equal(gray, before)
+
+
+def test_a_page_of_ink_alone_is_as_thick_as_it_is_wide() -> None:
+    assert stroke_width(np.ones((9, 12), bool)) == 9.0
+    assert stroke_width(np.zeros((9, 12), bool)) == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -145,7 +146,7 @@ def test_no_progress_bar_where_stderr_is_no_terminal(digitize: Digitize, sheet: 
         ["scan", "sheet.png", "-o", "out.csv", "--no-such-option"],
         ["no-such-command"],
     ],
-    ids=" ".join,
+    ids=str,
 )
 @pytest.mark.usefixtures("sheet")
 def test_2_usage(digitize: Digitize, tmp_path: Path, words: list[str]) -> None:
@@ -334,3 +335,67 @@ def test_the_module_is_the_program() -> None:
     assert done.stdout == ""
     assert "--output" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# Review
+
+
+def test_review_goes_round(digitize: Digitize, sheet: Path, tmp_path: Path) -> None:
+    """Scan, make, apply, apply again, export: with corrections as the page saves them."""
+    assert digitize("scan", sheet.name, "-o", "out.csv", "--review", "scan.html", "--review-below", "1").code == 0
+    said = digitize("review", "make", "out.csv", "-o", "made.html", "--audit", "50%")
+    assert (said.code, said.err) == (0, "digitize: 5 of 5 digits to look at in made.html\n")
+    assert Path("scan.html").stat().st_size > 10_000
+    content = Path("out.csv").read_bytes()
+    first = next(write.read_csv(io.StringIO(content.decode())))
+    box = {side: getattr(first, side) for side in ("left", "top", "width", "height")}
+    place = {"source": "sheet.png", "page": 1, "line": 1, "number": 1, "position": 1}
+    corrections = {
+        "schema": "digitize-corrections/1",
+        "results": {"name": "out.csv", "sha256": hashlib.sha256(content).hexdigest(), "digits": 5},
+        "decisions": [{**place, "box": box, "was": 9, "now": "7"}],
+        "added": [],
+    }
+    Path("corrections.json").write_text(json.dumps(corrections))
+    said = digitize("review", "apply", "out.csv", "corrections.json", "-o", "new.csv")
+    assert (said.code, said.err) == (
+        0,
+        "digitize: 1 corrected, 0 confirmed, 0 added, 0 removed, 4 left to review\n",
+    )
+    with Path("new.csv").open(newline="") as stream:
+        assert [row.digit for row in write.read_csv(stream)] == [7, 0, 4, 1, 5]
+    again = digitize("review", "apply", "new.csv", "corrections.json", "-o", "-")
+    assert again.out == Path("new.csv").read_text()
+    assert "nothing changed" in again.err
+    Path("other.csv").write_text(Path("out.csv").read_text().replace("9", "8"))
+    refused = digitize("review", "apply", "other.csv", "corrections.json", "-o", "never.csv")
+    assert refused.code == 2
+    assert "belong to other results" in refused.line("other.csv")
+    assert not Path("never.csv").exists()
+    said = digitize("review", "export", "corrections.json", "-o", "tiles")
+    assert (said.code, said.err) == (0, "digitize: 1 tiles in tiles\n")
+    assert len(list(Path("tiles/7").glob("*.png"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["scan", "sheet.png", "-o", "out.csv", "--audit", "2%"], 2),
+        (["scan", "sheet.png", "-o", "out.csv", "--review", "r.html", "--audit", "200%"], 2),
+        (["scan", "sheet.png", "-o", "out.csv", "--check", "crc"], 2),
+        (["scan", "sheet.png", "-o", "out.csv", "--range", "9-1"], 2),
+        (["review", "make", "missing.csv", "-o", "r.html"], 2),
+        (["review", "make", "gone.csv", "-o", "r.html"], 3),
+        (["review", "make", "gone.csv", "-o", "r.html", "--sheets", "model"], 3),
+        (["review", "apply", "gone.csv", "missing.json", "-o", "out.csv"], 2),
+        (["review", "apply", "gone.csv", "sheet.png", "-o", "out.csv"], 2),
+        (["review", "export", "missing.json", "-o", "tiles"], 2),
+    ],
+    ids=str,
+)
+def test_review_refuses_in_one_line(digitize: Digitize, sheet: Path, words: list[str], code: int) -> None:
+    Path("gone.csv").write_text(",".join(write.COLUMNS) + "\ngone.png,1,1,1,1,7,0.5,1,0.4,review,1,1,9,9\n")
+    said = digitize(*words)
+    assert said.code == code
+    assert len(said.err.splitlines()) == 1
+    assert not Path("out.csv").exists()

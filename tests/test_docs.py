@@ -50,7 +50,9 @@ def test_every_command_is_in_the_readme(name: str) -> None:
 
 def test_the_readme_names_no_command_that_is_not_there() -> None:
     named = set(
-        re.findall(r"digitize (?:(?:sheets|models|data) )?[a-z]+", " ".join(re.findall(r"`(digitize [^`]+)`", README)))
+        re.findall(
+            r"digitize (?:(?:sheets|models|data|review) )?[a-z]+", " ".join(re.findall(r"`(digitize [^`]+)`", README))
+        )
     )
     assert named <= COMMANDS.keys()
 

@@ -196,7 +196,7 @@ def test_no_text_cell_is_a_formula(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\x00x", "\x85x", "＝1"])
 def test_a_formula_is_made_safe(name: str) -> None:
-    assert write._cell(name) == "'" + name
+    assert write.cell(name) == "'" + name
     assert write._text("'" + name) == name
 
 
