@@ -49,6 +49,7 @@ TILES_GAIN = 1.25  # without a detector: times as much that has to be readable a
 TURN_GAIN = 1.15  # with one: times as much that has to speak for a turned page; these were chosen on validation sheets
 UPRIGHT = 0.8  # certain digits a telling glyph from which a page lies upright or on its head, and a glimpse will do
 GLIMPSE, LONG_GLIMPSE = 26.0, 60.0  # digit heights: side of the square looked at then, and where it is in doubt
+TURN_MARGIN = {90: 0.0, 180: 3.0, 270: 0.0}  # digits that have to speak for it besides: a few alone stay as they are
 LEAST_TELLING = 2.0  # lopsided digits that a turned page has to show
 TELLING_SHARE = {
     90: 0.1,
@@ -376,8 +377,8 @@ class Scanner:
             best, most = 0, doubt.evidence
             for turn in doubt.turns:
                 places, least = next(seen), max(LEAST_TELLING, TELLING_SHARE[turn] * doubt.glyphs)
-                if _lopsided(places) > least and _evidence(places) > most:
-                    best, most = turn, _evidence(places)
+                if _lopsided(places) > least and _evidence(places) - TURN_MARGIN[turn] > most:
+                    best, most = turn, _evidence(places) - TURN_MARGIN[turn]
             upright.append(self._draft(draft.page, turned=best) if best else draft)
         self._detect([draft for draft in upright if draft.turned])
         return upright
