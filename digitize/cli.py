@@ -11,11 +11,14 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from digitize import __version__, errors
+from digitize import __version__, errors, options
+
+if TYPE_CHECKING:
+    from digitize import batch
 
 app = typer.Typer(
     name="digitize",
@@ -24,6 +27,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"auto_envvar_prefix": options.PREFIX},
 )
 sheets_app = typer.Typer(help="Make sheets with known digits.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(sheets_app, name="sheets")
@@ -36,6 +40,21 @@ class Format(StrEnum):
     csv = "csv"
     json = "json"
     jsonl = "jsonl"
+
+
+class Existing(StrEnum):
+    """What to do with results that are there already."""
+
+    skip = "skip"
+    overwrite = "overwrite"
+    abort = "abort"
+
+
+class OnError(StrEnum):
+    """What to do when a sheet fails."""
+
+    skip = "skip"
+    abort = "abort"
 
 
 class Rotate(StrEnum):
@@ -51,6 +70,17 @@ Device = Annotated[str, typer.Option(help="auto, cpu, gpu, or gpu:N.", metavar="
 Detector = Annotated[
     str | None,
     typer.Option(help="Name or folder of a detector; none reads by contours alone.", show_default=False),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML file with options.",
+        is_eager=True,
+        callback=options.take_config,
+        metavar="FILE",
+        show_default=False,
+    ),
 ]
 Mnist = Annotated[Path | None, typer.Option("--mnist", help="Folder with MNIST's IDX files.", show_default=False)]
 Hands = Annotated[
@@ -83,8 +113,27 @@ def _root(
 @app.command()
 def scan(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders, patterns, or - for standard input.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="Where to write; - is standard output.")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Where to write; - is standard output.", show_default=False)
+    ] = None,
     format: Annotated[Format | None, typer.Option(help="Instead of the output's suffix.", show_default=False)] = None,
+    per_sheet: Annotated[
+        Path | None, typer.Option(help="Folder for a file a sheet, in the sheets' folders.", show_default=False)
+    ] = None,
+    existing: Annotated[Existing, typer.Option(help="What to do where a result is there.")] = Existing.overwrite,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read; by the number of sheets.", show_default=False)
+    ] = None,
+    on_error: Annotated[OnError, typer.Option(help="Leave a sheet that fails, or stop there.")] = OnError.skip,
+    max_failures: Annotated[
+        str | None, typer.Option(metavar="N|R%", help="Stop when more sheets fail.", show_default=False)
+    ] = None,
+    sheet_timeout: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds a sheet may take.", show_default=False)
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option("--summary", help="Where to write the counts as JSON.", show_default=False)
+    ] = None,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Tiles classified at once; bounds memory.")] = 1024,
     model: Annotated[str | None, typer.Option(help="Name or folder of a model.", show_default=False)] = None,
@@ -101,6 +150,7 @@ def scan(
     overlay: Annotated[Path | None, typer.Option(help="Folder for pages with boxes and digits drawn on.")] = None,
     crops: Annotated[Path | None, typer.Option(help="Folder for the digits as the network saw them.")] = None,
     fail_on_review: Annotated[bool, typer.Option("--fail-on-review", help="Exit 10 if digits need review.")] = False,
+    config: Config = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -123,13 +173,32 @@ def scan(
         settings=Settings(batch_size=batch_size, rotate=rotate.value, review_below=review_below),
         max_error=max_error,
         progress=not quiet,
+        per_sheet=per_sheet,
+        policy=batch.Policy(
+            jobs=jobs,
+            existing=existing.value,
+            allowance=_allowance(on_error, max_failures),
+            sheet_timeout=sheet_timeout,
+        ),
     )
-    summary = batch.run(job)
-    log.info("%s", summary)
-    if summary.failed:
+    counts = batch.run(job)
+    log.info("%s", counts)
+    if summary is not None:
+        batch.write_summary(counts, summary)
+    if counts.failed:
         raise typer.Exit(errors.SOME_SHEETS_FAILED)
-    if fail_on_review and summary.review:
+    if fail_on_review and counts.review:
         raise typer.Exit(errors.DIGITS_TO_REVIEW)
+
+
+def _allowance(on_error: OnError, max_failures: str | None) -> batch.Allowance | None:
+    from digitize import batch
+
+    if on_error is OnError.skip:
+        return None if max_failures is None else batch.Allowance.parse(max_failures)
+    if max_failures is not None:
+        raise errors.UsageError("--on-error abort stops at the first failure; leave --max-failures out")
+    return batch.Allowance(0)
 
 
 @app.command()
