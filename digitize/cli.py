@@ -201,6 +201,98 @@ def _allowance(on_error: OnError, max_failures: str | None) -> batch.Allowance |
     return batch.Allowance(0)
 
 
+class Done(StrEnum):
+    """What becomes of a sheet that was read."""
+
+    keep = "keep"
+    move = "move"
+    delete = "delete"
+
+
+@app.command("watch")
+def watch_folder(
+    inbox: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder that sheets arrive in.", is_eager=True, callback=options.take_inbox, show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="OUTBOX: folder for the results.", show_default=False)
+    ] = None,
+    status: Annotated[
+        Path | None,
+        typer.Option(metavar="OUTBOX", help="Say what was read, failed, is waiting; and end.", show_default=False),
+    ] = None,
+    settle: Annotated[float, typer.Option(min=0, help="Seconds without a change from which a file is whole.")] = 3.0,
+    poll: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Look every so many seconds, where no events come.", show_default=False),
+    ] = None,
+    rescan: Annotated[float, typer.Option(min=1, help="Seconds between looks, whatever events say.")] = 120.0,
+    done: Annotated[Done, typer.Option(help="What becomes of a sheet that was read.")] = Done.keep,
+    once: Annotated[bool, typer.Option("--once", help="End when nothing waits any more.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read; as many as cores.", show_default=False)
+    ] = None,
+    sheet_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a sheet may take.")] = 600.0,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Tiles classified at once; bounds memory.")] = 1024,
+    model: Annotated[str | None, typer.Option(help="Name or folder of a model.", show_default=False)] = None,
+    detector: Detector = None,
+    pages: Annotated[str | None, typer.Option(help="Such as 1-3,7 or 5-.", show_default=False)] = None,
+    dpi: Annotated[float, typer.Option(help="At which PDF pages are rendered.")] = 300,
+    rotate: Annotated[Rotate, typer.Option(help="Turn pages that read better turned.")] = Rotate.auto,
+    review_below: Annotated[
+        float, typer.Option(min=0, max=1, help="Digits of less confidence get the status review.")
+    ] = 0.9,
+    max_error: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Choose that threshold so that digits left ok err at most so.")
+    ] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Say everything as JSON, one object a line.")] = False,
+    config: Config = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Work through a folder as sheets arrive in it, for ever or once."""
+    _listen(quiet, verbose, as_json=log_json)
+    from digitize import batch, sheets, watch
+    from digitize.scan import Settings
+
+    if status is not None:
+        typer.echo(watch.status(status))
+        return
+    if inbox is None or output is None:
+        raise errors.UsageError("give a folder to watch and --output, or --status OUTBOX")
+    recipe = batch.Recipe(
+        model=model,
+        detector=detector,
+        device=device,
+        pages=sheets.parse_pages(pages) if pages else sheets.EVERY_PAGE,
+        dpi=dpi,
+        settings=Settings(batch_size=batch_size, rotate=rotate.value, review_below=review_below),
+        max_error=max_error,
+    )
+    counts = watch.watch(
+        watch.Options(
+            inbox,
+            output,
+            recipe=recipe,
+            jobs=jobs,
+            settle=settle,
+            poll=poll,
+            rescan=rescan,
+            done=done.value,
+            once=once,
+            sheet_timeout=sheet_timeout,
+        )
+    )
+    if counts.interrupted:
+        raise KeyboardInterrupt
+    if once and counts.failed:
+        raise typer.Exit(errors.SOME_SHEETS_FAILED)
+
+
 @app.command()
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
@@ -455,10 +547,21 @@ def _say(message: str) -> None:
     typer.echo("digitize: " + " ".join(message.split()), err=True)
 
 
-def _listen(quiet: bool, verbose: bool) -> None:
+class _JsonLines(logging.Formatter):
+    """What is said as one JSON object a line, with its time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        import json
+
+        at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{record.msecs:03.0f}"
+        said = {"time": at, "level": record.levelname.lower(), "message": record.getMessage()}
+        return json.dumps(said, ensure_ascii=True)
+
+
+def _listen(quiet: bool, verbose: bool, *, as_json: bool = False) -> None:
     """Send what the program says to stderr, one line each."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("digitize: %(message)s"))
+    handler.setFormatter(_JsonLines() if as_json else logging.Formatter("digitize: %(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO)
     log.propagate = False
