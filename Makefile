@@ -14,7 +14,7 @@ DIGITIZE_SHARED ?= ../shared
 export DIGITIZE_SHARED
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint check samples score bench hostile lock clean help
+.PHONY: demo test lint check samples score bench hostile soak lock clean help
 
 demo: $(READY)  ## create the environment and read a sample sheet
 	@mkdir -p $(OUT)
@@ -43,6 +43,9 @@ bench: $(READY)  ## start-up and speed, as ratios taken in one run
 
 hostile: $(READY)  ## scan every broken, odd and hostile file, one by one
 	$(BIN)/python tests/hostile.py
+
+soak: $(READY)  ## kill a watch again and again while sheets arrive; memory, speed and latency of batches
+	$(BIN)/python tests/soak.py
 
 lock:  ## resolve the dependencies anew, for every platform and Python >= 3.11
 	$(PYTHON) -m venv $(TOOLS)
