@@ -621,7 +621,7 @@ class _Watcher:
         def stop(number: int, _: FrameType | None) -> None:
             if self._counts.stopped_by and number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self._counts.stopped_by = number
+            self._counts.stopped_by = self._counts.stopped_by or number
 
         before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
         previous = signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
