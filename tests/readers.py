@@ -16,8 +16,8 @@ import numpy as np
 from stub import StubDetector, StubModel
 
 from digitize import batch, sheets
-from digitize.errors import ModelError
-from digitize.records import SheetReading
+from digitize.errors import ModelError, SheetError, UnsettledSheetError
+from digitize.records import PageReading, SheetReading
 
 MIB = 1 << 20
 
@@ -90,3 +90,30 @@ class Refuser:
     def __call__(self) -> Parrot:
         """Refuse."""
         raise ModelError("no model: a test has none")
+
+
+class Loader:
+    """A reader that needs no models: it loads every page, and finds nothing on it."""
+
+    mark, device = "loader", "cpu"
+
+    def read(self, sheet: sheets.Sheet) -> SheetReading:
+        """Read a sheet."""
+        pages, error = [], None
+        try:
+            for page in sheets.load(sheet.origin, source=sheet.source, dpi=72):
+                pages.append(PageReading(page.number, *page.gray.shape[::-1], ()))
+        except SheetError as trouble:
+            error = trouble
+        said = str(error) if error else None
+        passing = isinstance(error, UnsettledSheetError)
+        return SheetReading(sheet.source, sheets.sha256(sheet.origin), tuple(pages), said, passing)
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderRecipe(StubRecipe):
+    """Makes such readers."""
+
+    def __call__(self) -> Loader:  # type: ignore[override]
+        """Load nothing."""
+        return Loader()

@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import re
 import resource
 import shutil
 import signal
@@ -22,7 +23,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from readers import StubRecipe
+from readers import LoaderRecipe, StubRecipe
 from stub import Paper, write_model
 
 from digitize import ledger, models, watch, write
@@ -33,6 +34,8 @@ from digitize.watch import Counts, Options
 
 SETTLE = 0.05  # seconds
 PAUSE = 0.02  # seconds before a second try, and until trouble is looked at again
+SHARED = Path(os.environ.get("DIGITIZE_SHARED") or Path(__file__).resolve().parents[1] / ".." / "shared")
+HOSTILE = SHARED / "data" / "hostile"
 PATIENCE = 60.0  # seconds for the watch to say something
 
 
@@ -379,6 +382,25 @@ def test_a_sheet_that_changes_while_it_is_read_is_read_again(scene: Scene) -> No
     scene.play(change)
     assert scene.heard.count("has changed while it was read") == 1
     assert scene.listed() == {"gated.png": "37"}
+
+
+@pytest.mark.skipif(not HOSTILE.is_dir(), reason=f"no hostile files at {HOSTILE}: set DIGITIZE_SHARED")
+def test_hostile_files_dropped_in_at_once_cost_no_good_sheet(scene: Scene) -> None:
+    good = {f"{place}/good.png" for place in ("a", "images", "z")}
+    for name in good:
+        scene.put(name)
+    shutil.copytree(HOSTILE, scene.inbox, symlinks=True, dirs_exist_ok=True)
+    dropped = {found.name for found in watch._walk(scene.inbox)}
+    # Every file is opened and decoded as it always is; to look for digits on all of them would take minutes.
+    counts = scene.once(jobs=2, recipe=LoaderRecipe())
+    assert counts.read + counts.failed == len(dropped) > 400
+    results = {name.removesuffix(".csv") for name in scene.files("results")}
+    failures = scene.failures()
+    assert results | set(failures) == dropped
+    assert not results & set(failures)
+    assert good <= results
+    assert len(failures) > 20
+    assert all(re.fullmatch(r"[^\n]+: [^\n]+; [^\n]+", error) for error in failures.values())
 
 
 # The end
