@@ -375,7 +375,7 @@ def per_sheet_path(folder: Path, source: str, form: write.Format) -> Path:
     plain = "/".join(parts)
     if plain != source:
         parts[-1] += f"-{hashlib.sha256(source.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-    return folder.joinpath(*parts[:-1], f"{parts[-1]}.{form}")
+    return folder.joinpath(*parts[:-1], f"{write.fitting(parts[-1])}.{form}")
 
 
 def _form(job: Job) -> write.Format:

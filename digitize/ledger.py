@@ -364,7 +364,8 @@ class Ledger:
     def _free_name(self, wanted: str, state: State) -> str:
         """The name itself, or with a number where another content has it."""
         base = self._connected()
-        wanted = os.fsencode(wanted).decode(errors="backslashreplace")
+        folder, slash, last = os.fsencode(wanted).decode(errors="backslashreplace").rpartition("/")
+        wanted = folder + slash + write.fitting(last)
         name, number = wanted, FIRST_NUMBER
         while True:
             taken = base.execute("SELECT 1 FROM listed WHERE name = ?", (name,)).fetchone()

@@ -6,7 +6,7 @@ its Pool nor `concurrent.futures` outlives a worker that is killed, or can end o
 
 A worker reads sheets whole. Pages are about 15 MB each to send, what was read on them a few kB; and the models are so
 small that every process can have its own. Results do not depend on which worker reads a sheet, nor on what else is
-read: the networks answer for each item by itself (`tests/test_workers.py` holds one process against several).
+read: the networks answer for each item by itself (`tests/test_batch.py` holds one process against several).
 """
 
 from __future__ import annotations

@@ -287,6 +287,14 @@ def test_no_path_leads_out_of_the_folder(tmp_path: Path) -> None:
     assert all(tmp_path in path.parents and ".." not in path.parts for path in paths)
 
 
+def test_the_longest_names_fit(tmp_path: Path) -> None:
+    names = [f"{letter * 251}.png" for letter in "ab"] + ["é" * 125 + ".png"]
+    paths = [batch.per_sheet_path(tmp_path, name, "jsonl") for name in names]
+    for path in paths:
+        path.write_text("")
+    assert len(set(paths)) == 3
+
+
 def test_what_is_there_is_left_out_replaced_or_refused(job: Any, tmp_path: Path) -> None:
     each = tmp_path / "each"
     (each / "deep").mkdir(parents=True)

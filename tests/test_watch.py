@@ -677,6 +677,18 @@ def test_names_that_are_no_text_are_listed(scene: Scene) -> None:
     assert scene.once() == Counts()
 
 
+def test_names_as_long_as_can_be_are_listed(scene: Scene) -> None:
+    names = [f"{letter * 251}.png" for letter in "ab"]
+    names.append("ü" * 125 + ".png")
+    for name in names:
+        scene.put(name)
+    (scene.inbox / f"{'t' * 251}.png").write_text("dear reader")
+    assert scene.once() == Counts(read=3, failed=1)
+    assert len(scene.listed()) == 3
+    assert len(scene.files("failed")) == 2
+    assert scene.once() == Counts()
+
+
 def test_the_ledgers_folder_is_where_it_is_said_to_be(scene: Scene) -> None:
     scene.once()
     assert scene.files(ledger.OWN_FOLDER) == [ledger.BASE_FILE, ledger.LOCK_FILE]
