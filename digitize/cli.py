@@ -289,7 +289,7 @@ def watch_folder(
     )
     if counts.interrupted:
         raise KeyboardInterrupt
-    if once and counts.failed:
+    if once and counts.failed and not counts.stopped_by:
         raise typer.Exit(errors.SOME_SHEETS_FAILED)
 
 

@@ -47,12 +47,8 @@ def job(sheets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     model = write_model(tmp_path / "model")
 
     def make(output: str | None = "digits.csv", **options: Any) -> Job:
-        given = {
-            "inputs": [str(sheets)],
-            "output": str(tmp_path / (output or "none.csv")),
-            "model": str(model),
-            "progress": False,
-        }
+        target = str(tmp_path / output) if output is not None else None
+        given = {"inputs": [str(sheets)], "output": target, "model": str(model), "progress": False}
         return Job(**{**given, **options})
 
     return make
