@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from stub import Paper, write_model
@@ -56,6 +56,7 @@ def reading(source: str, sha256: str = "00") -> SheetReading:
     return SheetReading(source, sha256, (PageReading(1, 10, 20, (Line((Number((digit,)),)),), 90),))
 
 
+@settings(deadline=None)
 @given(readings)
 def test_records_come_back_to_the_last_bit(made: SheetReading) -> None:
     assert journal.unpack(journal.pack(made), made.source) == made
