@@ -14,7 +14,7 @@ DIGITIZE_SHARED ?= ../shared
 export DIGITIZE_SHARED
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint check samples score bench hostile circle lock clean help
+.PHONY: demo test lint check samples score bench hostile soak circle lock clean help
 
 demo: $(READY)  ## create the environment and read a sample sheet
 	@mkdir -p $(OUT)
@@ -46,6 +46,9 @@ hostile: $(READY)  ## scan every broken, odd and hostile file, one by one
 
 circle: $(READY)  ## scan a hand that is misread, correct, fine-tune, scan again
 	$(BIN)/python tests/circle.py --mnist $(DIGITIZE_SHARED)/data/mnist
+
+soak: $(READY)  ## kill a watch again and again while sheets arrive; memory, speed and latency of batches
+	$(BIN)/python tests/soak.py
 
 lock:  ## resolve the dependencies anew, for every platform and Python >= 3.11
 	$(PYTHON) -m venv $(TOOLS)

@@ -1,24 +1,31 @@
 """Many sheets into one result: what `digitize scan` does once its options are parsed.
 
 Readings are written as they come, so memory does not depend on how many sheets there are. The result appears whole or
-not at all; sheets that fail are reported one line each, and the others are read.
+not at all; sheets that fail are reported one line each, and the others are read. A few sheets are read in this process,
+the pages of several in one batch; many are read in processes of their own (`workers.py`), and what was read is kept in
+a journal until the result stands (`journal.py`). The result is the same either way, byte for byte.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from digitize import __version__, models, sheets, write
 from digitize.classify import Classifier
 from digitize.confidence import Calibration
 from digitize.detect import Detector
+from digitize.engine import gpu_seen, usable_cores
 from digitize.errors import OutputError, SheetError, UsageError
 from digitize.records import Page, PageReading, SheetReading, Tiles
 from digitize.scan import Scanner, Settings
@@ -27,13 +34,66 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from digitize.checks import Rule
+    from digitize.journal import Journal
     from digitize.overlay_pdf import OverlayPdf
     from digitize.review import Album
 
 log = logging.getLogger("digitize")
 
 NO_DETECTOR = "none"
+FEWEST_SHEETS = 8  # from which processes to read them, most of a second of a core each to start, pay
+Existing = Literal["skip", "overwrite", "abort"]
 Level = Literal["digit", "number"]
+
+ReadSheets = Callable[[Iterable[sheets.Sheet]], Iterator[SheetReading]]
+TakePage = Callable[[Page, PageReading], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How many sheets may fail before a job stops.
+
+    Attributes:
+        count: so many.
+        percent: or so many of a hundred, where `count` is None.
+    """
+
+    count: int | None = None
+    percent: float = 100.0
+
+    @staticmethod
+    def parse(text: str) -> Allowance:
+        """Read ``3`` or ``5%``.
+
+        Raises:
+            UsageError: it is neither.
+        """
+        match = re.fullmatch(r"\s*([0-9]{1,9})(\.[0-9]{1,9})?\s*(%?)\s*", text)
+        if match is None or (match[2] and not match[3]) or (match[3] and float(match[1] + (match[2] or "")) > 100):
+            raise UsageError(f"--max-failures {text!r}: is no number of sheets and no share; write for example 3 or 5%")
+        return Allowance(percent=float(match[1] + (match[2] or ""))) if match[3] else Allowance(int(match[1]))
+
+    def of(self, total: int) -> int:
+        """How many of `total` sheets that is."""
+        return int(self.percent * total / 100) if self.count is None else self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a job over many sheets is gone about.
+
+    Attributes:
+        jobs: processes that read; chosen by the number of sheets where None, 1 reads in this one.
+        existing: what to do with results that are there already: leave those sheets out, replace, or refuse to begin.
+        allowance: stops the job after more failures; it goes on whatever fails where None.
+        sheet_timeout: seconds a sheet may take; where given, sheets are read in processes of their own, which can be
+            ended.
+    """
+
+    jobs: int | None = None
+    existing: Existing = "overwrite"
+    allowance: Allowance | None = None
+    sheet_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +102,7 @@ class Job:
 
     Attributes:
         inputs: files, folders, patterns, or "-".
-        output: a file, or "-" for standard output.
+        output: a file, or "-" for standard output; None for none, where `per_sheet` is given.
         format: "csv", "json" or "jsonl"; by the output's suffix where None.
         model: name or folder of a model, the default one where None.
         detector: name or folder of a detector, the default one where None; `NO_DETECTOR` reads by contours alone.
@@ -58,10 +118,12 @@ class Job:
         audit: share of the digits left ok that is mixed in there.
         rules: what is known of every number; those that fail are marked for review.
         level: whether a CSV has one row a digit or a number.
+        per_sheet: folder that gets a result for each sheet, in the folders that the sheets lie in.
+        policy: how many sheets are gone about.
     """
 
     inputs: Sequence[str]
-    output: str
+    output: str | None
     format: str | None = None
     model: str | None = None
     detector: str | None = None
@@ -77,23 +139,161 @@ class Job:
     audit: float = 0.0
     rules: tuple[Rule, ...] = ()
     level: Level = "digit"
+    per_sheet: Path | None = None
+    policy: Policy = field(default_factory=Policy)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How its sheets are read."""
+        return Recipe(
+            model=self.model,
+            detector=self.detector,
+            device=self.device,
+            pages=self.pages,
+            dpi=self.dpi,
+            settings=self.settings,
+            max_error=self.max_error,
+            overlay=None if self.overlay_pdf else self.overlay,
+            crops=self.crops,
+        )
+
+    @property
+    def overlay_pdf(self) -> Path | None:
+        """The one PDF that overlays go into, where such a file was named."""
+        return self.overlay if self.overlay is not None and self.overlay.suffix.lower() == ".pdf" else None
+
+    @property
+    def keeps_pages(self) -> bool:
+        """Whether pages themselves are wanted where results are written, so that this process has to read them."""
+        return bool(self.review or self.overlay_pdf or (self.rules and (self.overlay or self.crops)))
 
 
 @dataclass(slots=True)
 class Summary:
-    """What came of a job, counted while it ran."""
+    """What came of a job, counted while it ran.
+
+    Attributes:
+        sheets, pages, digits: that were read, or tried.
+        failed: sheets of those that could not be read whole.
+        review: digits marked for review.
+        skipped: sheets left out since their result was there.
+        resumed: sheets of which an earlier scan that was killed had kept the reading.
+        stopped: whether too many sheets failed to go on.
+        seconds: that it took.
+    """
 
     sheets: int = 0
     failed: int = 0
     pages: int = 0
     digits: int = 0
     review: int = 0
+    skipped: int = 0
+    resumed: int = field(default=0, compare=False)
+    stopped: bool = False
+    seconds: float = field(default=0.0, compare=False)
 
     def __str__(self) -> str:
         counted = {"sheet": self.sheets, "page": self.pages, "digit": self.digits}
         parts = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counted.items()]
         parts.append(f"{self.review} to review")
-        return ", ".join([*parts, f"{self.failed} failed"] if self.failed else parts)
+        beside = {"failed": self.failed, "left out": self.skipped, "from the journal": self.resumed}
+        parts += [f"{count} {what}" for what, count in beside.items() if count]
+        return ", ".join([*parts, *(["stopped"] if self.stopped else []), f"{self.seconds:.1f} s"])
+
+    def count(self, reading: SheetReading) -> None:
+        """Add a sheet."""
+        digits = [digit for page in reading.pages for *_, digit in page.digits()]
+        self.sheets += 1
+        self.pages += len(reading.pages)
+        self.digits += len(digits)
+        self.review += sum(digit.status == "review" for digit in digits)
+        self.failed += reading.error is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How sheets are read; called, it loads the models, in whichever process that is.
+
+    Attributes:
+        threads: of the CPU that the models run on; all there are where None.
+        model, detector, device, pages, dpi, settings, max_error, overlay, crops: as for `Job`.
+    """
+
+    model: str | None = None
+    detector: str | None = None
+    device: str = "auto"
+    pages: sheets.PageRange = sheets.EVERY_PAGE
+    dpi: float = sheets.DEFAULT_DPI
+    settings: Settings = field(default_factory=Settings)
+    max_error: float | None = None
+    overlay: Path | None = None
+    crops: Path | None = None
+    threads: int | None = None
+
+    def __call__(self) -> SheetReader:
+        """Load the models; raises what `load_scanner` does."""
+        return SheetReader(self)
+
+
+class SheetReader:
+    """Loaded models, and what is drawn of each page: sheets in, readings out.
+
+    Attributes:
+        settings: those in force.
+        device: "cpu" or "gpu:N".
+    """
+
+    def __init__(self, recipe: Recipe, *, rules: tuple[Rule, ...] = (), take: TakePage | None = None) -> None:
+        """Load the models.
+
+        Args:
+            recipe: how sheets are read.
+            rules: that numbers are held to before they are drawn.
+            take: is given every page with its reading; none where None.
+
+        Raises:
+            ModelError, DeviceError, UsageError: as `load_scanner`.
+        """
+        self._recipe, self._rules, self._take = recipe, rules, take
+        if recipe.threads is not None:
+            import cv2
+
+            cv2.setNumThreads(recipe.threads)
+        self._scanner = load_scanner(
+            recipe.model,
+            recipe.device,
+            recipe.settings,
+            detector=recipe.detector,
+            max_error=recipe.max_error,
+            threads=recipe.threads,
+        )
+        self.settings = self._scanner.settings
+        self.device = self._scanner.device
+
+    @property
+    def mark(self) -> str:
+        """Says what readings depend on beside the sheet: version, models, device and settings."""
+        return _mark(self._recipe, self.settings, self.device)
+
+    def read(self, sheet: sheets.Sheet) -> SheetReading:
+        """Read one sheet; what is wrong with it is in the reading."""
+        (reading,) = self.read_all([sheet])
+        return reading
+
+    def read_all(self, found: Iterable[sheets.Sheet]) -> Iterator[SheetReading]:
+        """Read sheets in order, the pages of several in one batch."""
+        recipe = self._recipe
+        drawn = self._draw if recipe.overlay or recipe.crops or self._take else None
+        return self._scanner.read_sheets(found, pages=recipe.pages, dpi=recipe.dpi, on_page=drawn)
+
+    def _draw(self, page: Page, reading: PageReading, tiles: Tiles) -> None:
+        reading = judged(reading, self._rules)
+        if self._take is not None:
+            self._take(page, reading)
+        if self._recipe.overlay is not None:
+            write.write_overlay(_folder(self._recipe.overlay), page.source, page.gray, reading)
+        if self._recipe.crops is not None:
+            write.write_crops(_folder(self._recipe.crops), page.source, reading, tiles)
 
 
 def load_scanner(
@@ -103,35 +303,50 @@ def load_scanner(
     *,
     detector: str | None = None,
     max_error: float | None = None,
+    threads: int | None = None,
 ) -> Scanner:
     """Load the models into a scanner.
+
+    Args:
+        model: as for `Job`, like the next four.
+        device: see there.
+        settings: see there.
+        detector: see there.
+        max_error: see there.
+        threads: of the CPU; all there are where None.
 
     Raises:
         ModelError: one is missing, disagrees with its card or is for another task.
         DeviceError: the device is not there.
         UsageError: `max_error` cannot be reached.
     """
-    classifier = Classifier(models.find(model), device=device, batch_size=settings.batch_size)
-    finder = load_detector(detector, classifier.device)
+    classifier = Classifier(models.find(model), device=device, batch_size=settings.batch_size, threads=threads)
+    finder = load_detector(detector, classifier.device, threads=threads)
     found_by = f", detector {finder.card.name}" if finder else ""
     log.info("%s%s", classifier.description, found_by)
-    calibration = Calibration.plain()
-    if classifier.card.measured_with == (finder.card.tflite_sha256 if finder else ""):
-        calibration = Calibration.from_card(classifier.card.calibration)
-    else:
+    calibration = _calibration(classifier.card, finder.card if finder else None)
+    if calibration is None:
         name = classifier.card.name
         log.warning("%s was not calibrated with this detector: confidences are the networks' own", name)
+        calibration = Calibration.plain()
     if max_error is not None:
         settings = replace(settings, review_below=calibration.threshold_for(max_error))
         log.info("digits below a confidence of %.4f are marked for review", settings.review_below)
     return Scanner(classifier, detector=finder, calibration=calibration, settings=settings)
 
 
-def load_detector(name: str | None, device: str) -> Detector | None:
+def load_detector(name: str | None, device: str, *, threads: int | None = None) -> Detector | None:
     """Load a detector by name or folder, the default one where None; None for `NO_DETECTOR`."""
     if name == NO_DETECTOR:
         return None
-    return Detector(models.find(name or models.DEFAULT_DETECTOR), device=device)
+    return Detector(models.find(name or models.DEFAULT_DETECTOR), device=device, threads=threads)
+
+
+def _calibration(classifier: models.Card, finder: models.Card | None) -> Calibration | None:
+    """The calibration of a pair of models; None where it was not measured."""
+    if classifier.measured_with == (finder.tflite_sha256 if finder else ""):
+        return Calibration.from_card(classifier.calibration)
+    return None
 
 
 def run(job: Job) -> Summary:
@@ -148,90 +363,230 @@ def run(job: Job) -> Summary:
         return _write_results(job)
     from digitize import results, review
 
-    form = write.format_of(job.output, job.format)
-    if job.output == write.STDOUT or form not in results.READABLE or job.level == "number":
+    if job.output in (None, write.STDOUT) or _form(job) not in results.READABLE or job.level == "number":
         raise UsageError("--review: corrections belong to a file of digits; name a .csv, .json or .jsonl with -o")
+    target = Path(str(job.output))
     album = review.Album(share=job.audit)
     with write.open_output(job.review) as page:
         summary = _write_results(job, album)
-        digest = sheets.sha256(Path(job.output))
-        album.write_to(page, name=Path(job.output).name, sha256=digest, form=form)
+        album.write_to(page, name=target.name, sha256=sheets.sha256(target), form=_form(job))
     return summary
 
 
 def _write_results(job: Job, album: Album | None = None) -> Summary:
     """Read every sheet and write the result; pages are put into the album, too."""
-    form = write.format_of(job.output, job.format)
-    found = sheets.find(job.inputs)
-    with write.open_output(job.output) as output, _overlay_pdf(job) as pdf:
-        scanner = load_scanner(job.model, job.device, job.settings, detector=job.detector, max_error=job.max_error)
-        summary = Summary()
-        readings = _read(job, scanner, found, summary, (album, pdf))
+    began = time.monotonic()
+    summary = Summary()
+    form = _form(job)
+    found = _wanted(job, sheets.find(job.inputs), form, summary)
+    if not found:
+        return summary
+    with ExitStack() as held:
+        journal = _journal(job, found)
+        if journal is not None:  # closed after the result has taken its place, and gone only if it has
+            held.push(lambda kind, *_: journal.close(remove=kind is None))
+        output = held.enter_context(write.open_output(job.output)) if job.output is not None else None
+        generator = _generator(job)
+        take = _taker(album, held.enter_context(_overlay_pdf(job)))
+        readings = _read(job, found, summary, journal, take=take)
+        if job.per_sheet is not None:
+            readings = _written(readings, job, form, generator)
         ahead: list[SheetReading] = []
         for reading in readings:  # standard output cannot be taken back: nothing is written before a sheet was read
             ahead.append(reading)
             if reading.error is None or reading.pages:
                 break
         else:
-            if len(ahead) == 1:
+            if len(found) == 1:
                 raise SheetError(ahead[0].error)
             raise SheetError(f"could not read any of the {len(ahead)} sheets; nothing was written")
-        _writer(form, job.level)(chain(ahead, readings), output, _generator(job, scanner.settings))
+        if output is None:
+            for _ in readings:
+                pass
+        else:
+            _writer(form, job.level)(chain(ahead, readings), output, generator)
+    summary.seconds = time.monotonic() - began
     return summary
 
 
+def write_summary(summary: Summary, target: Path) -> None:
+    """Write a job's counts as JSON.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with write.open_output(target) as output:
+        output.write(json.dumps(asdict(summary), indent=1) + "\n")
+
+
+def per_sheet_path(folder: Path, source: str, form: write.Format) -> Path:
+    """Where the result of a sheet goes: in its folder below `folder`, under its whole name, so that no two meet.
+
+    What would lead out of the folder is left off; a name that had such parts ends in a hash of the whole.
+    """
+    parts = [part for part in Path(source).parts if part not in ("..", Path(source).anchor)] or ["sheet"]
+    plain = "/".join(parts)
+    if plain != source:
+        parts[-1] += f"-{hashlib.sha256(source.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return folder.joinpath(*parts[:-1], f"{write.fitting(parts[-1])}.{form}")
+
+
+def _form(job: Job) -> write.Format:
+    """The format of the results, which go somewhere."""
+    if job.output is not None:
+        return write.format_of(job.output, job.format)
+    if job.per_sheet is None:
+        raise UsageError("there is nowhere to write to; give --output, --per-sheet, or both")
+    return write.format_of(write.STDOUT, job.format)
+
+
+def _wanted(job: Job, found: list[sheets.Sheet], form: write.Format, summary: Summary) -> list[sheets.Sheet]:
+    """The sheets to read, by what is to be done with results that are there."""
+    existing = job.policy.existing
+    if existing == "overwrite":
+        return found
+    if existing == "skip" and job.output is not None and job.per_sheet is not None:
+        raise UsageError("--existing skip leaves sheets out of --output: give that or --per-sheet, not both")
+    there = []
+    if job.output not in (None, write.STDOUT) and Path(str(job.output)).exists():
+        there = [(sheet, Path(str(job.output))) for sheet in found]
+    elif job.per_sheet is not None:
+        paths = ((sheet, per_sheet_path(job.per_sheet, sheet.source, form)) for sheet in found)
+        there = [(sheet, path) for sheet, path in paths if path.exists()]
+    if there and existing == "abort":
+        raise OutputError(f"{there[0][1]}: exists; choose another place, or --existing skip or overwrite")
+    summary.skipped = len(there)
+    left_out = {id(sheet) for sheet, _ in there}
+    return [sheet for sheet in found if id(sheet) not in left_out]
+
+
+def _journal(job: Job, found: list[sheets.Sheet]) -> Journal | None:
+    """The journal of a scan that is worth one."""
+    if job.output in (None, write.STDOUT) or len(found) < 2 or job.keeps_pages:
+        return None
+    from digitize.journal import Journal
+
+    target = Path(str(job.output))
+    if target.exists() and not target.is_file():  # a pipe or a device: there is no beside
+        return None
+    return Journal(Journal.beside(str(job.output)))
+
+
+@contextmanager
+def _reading(job: Job, count: int, take: TakePage | None) -> Iterator[tuple[ReadSheets, str]]:
+    """What reads sheets, in this process or in others, and the mark of what readings depend on."""
+    policy, recipe = job.policy, job.recipe
+    processes = 1 if job.keeps_pages else usable_processes(policy.jobs, job.device, count)
+    if processes == 1 and (policy.sheet_timeout is None or job.keeps_pages):
+        reader = SheetReader(recipe, rules=job.rules, take=take) if job.keeps_pages else recipe()
+        yield reader.read_all, reader.mark if count > 1 else ""
+        return
+    from digitize import workers
+
+    limits = workers.Limits(seconds=policy.sheet_timeout or workers.SHEET_SECONDS)
+    if processes > 1:
+        recipe = replace(recipe, threads=1)
+    with workers.Pool(recipe, workers=processes, limits=limits) as pool:
+        pool.start()
+        log.info("%d process%s read on %s", processes, "es" if processes > 1 else "", pool.device)
+        yield pool.read, pool.mark
+
+
+def usable_processes(jobs: int | None, device: str, count: int) -> int:
+    """How many processes to read sheets with.
+
+    Args:
+        jobs: how many were asked for; None to choose.
+        device: where the models are to run; a GPU is used by one process.
+        count: how many sheets there are.
+    """
+    if device.startswith("gpu") or (device == "auto" and gpu_seen()):
+        if jobs is not None and jobs > 1:
+            log.info("one process reads, since one GPU does, whatever --jobs says")
+        return 1
+    if jobs is None:
+        jobs = usable_cores() if count >= FEWEST_SHEETS else 1
+    return max(1, min(jobs, count))
+
+
 def _read(
-    job: Job,
-    scanner: Scanner,
-    found: list[sheets.Sheet],
-    summary: Summary,
-    takers: tuple[Album | None, OverlayPdf | None],
+    job: Job, found: list[sheets.Sheet], summary: Summary, journal: Journal | None, *, take: TakePage | None = None
 ) -> Iterator[SheetReading]:
-    """Read, draw, count and report, one sheet after another; the takers are given every page."""
-    album, pdf = takers
-
-    def on_page(page: Page, reading: PageReading, tiles: Tiles) -> None:
-        reading = _judged(reading, job.rules)
-        if pdf is not None:
-            pdf.add(page.gray, reading, dpi=page.dpi)
-        elif job.overlay is not None:
-            write.write_overlay(_folder(job.overlay), page.source, page.gray, reading)
-        if job.crops is not None:
-            write.write_crops(_folder(job.crops), page.source, reading, tiles)
-        if album is not None:
-            album.add(page.source, page.gray, reading)
-
-    drawn = on_page if job.overlay or job.crops or album is not None else None
+    """Read, count and report, one sheet after another, until too many have failed."""
+    most = job.policy.allowance.of(len(found)) if job.policy.allowance else len(found)
     hidden = not job.progress or not sys.stderr.isatty() or len(found) < 2
-    with nullcontext() if hidden else _bar(len(found)) as bar:
-        for sheet in scanner.read_sheets(found, pages=job.pages, dpi=job.dpi, on_page=drawn):
+    began = time.monotonic()
+    with _reading(job, len(found), take) as (read, mark), nullcontext() if hidden else _bar(len(found)) as bar:
+        for sheet, resumed in _with_journal(job, found, read, mark, journal):
             if job.rules:
-                sheet = replace(sheet, pages=tuple(_judged(page, job.rules) for page in sheet.pages))
-            digits = [digit for page in sheet.pages for *_, digit in page.digits()]
-            summary.sheets += 1
-            summary.pages += len(sheet.pages)
-            summary.digits += len(digits)
-            summary.review += sum(digit.status == "review" for digit in digits)
-            if sheet.error is not None:
-                summary.failed += 1
+                sheet = replace(sheet, pages=tuple(judged(page, job.rules) for page in sheet.pages))
+            summary.count(sheet)
+            summary.resumed += resumed
             if sheet.error is not None and (sheet.pages or len(found) > 1):  # of one alone, `run` says it
                 with bar.external_write_mode(file=sys.stderr) if bar else nullcontext():
                     log.error("%s", sheet.error)
             if bar:
+                bar.set_postfix_str(f"{summary.digits / (time.monotonic() - began):,.0f} digits/s", refresh=False)
                 bar.update()
             yield sheet
+            if summary.failed > most:
+                summary.stopped = True
+                log.error("stopped: %d of %d sheets failed, and no more than %d may", summary.failed, len(found), most)
+                return
+
+
+def _with_journal(
+    job: Job, found: list[sheets.Sheet], read: ReadSheets, mark: str, journal: Journal | None
+) -> Iterator[tuple[SheetReading, bool]]:
+    if journal is None:
+        yield from ((reading, False) for reading in read(found))
+        return
+    from digitize.journal import Resumption
+
+    if journal.kept:
+        log.info("an earlier scan was cut short; what it had read is taken from its journal")
+    drawn = job.overlay is not None or job.crops is not None
+    yield from Resumption(journal, mark, drawn=drawn).read(found, read)
+
+
+def _written(
+    readings: Iterable[SheetReading], job: Job, form: write.Format, generator: write.Generator
+) -> Iterator[SheetReading]:
+    """Write each reading into a file of its own on its way; a sheet that could not be read gets none."""
+    folder = job.per_sheet or Path()
+    for reading in readings:
+        if reading.error is None or reading.pages:
+            target = per_sheet_path(folder, reading.source, form)
+            _folder(target.parent)
+            with write.open_output(target) as output:
+                _writer(form, job.level)([reading], output, generator)
+        yield reading
+
+
+def _taker(album: Album | None, pdf: OverlayPdf | None) -> TakePage | None:
+    """What puts each page into an album and into a PDF, where there are such."""
+    if album is None and pdf is None:
+        return None
+
+    def take(page: Page, reading: PageReading) -> None:
+        if pdf is not None:
+            pdf.add(page.gray, reading, dpi=page.dpi)
+        if album is not None:
+            album.add(page.source, page.gray, reading)
+
+    return take
 
 
 def _overlay_pdf(job: Job) -> AbstractContextManager[OverlayPdf | None]:
     """The one PDF that overlays go into, where such a file was named."""
-    if job.overlay is None or job.overlay.suffix.lower() != ".pdf":
+    if job.overlay_pdf is None:
         return nullcontext()
     from digitize.overlay_pdf import open_overlay_pdf
 
-    return open_overlay_pdf(job.overlay)
+    return open_overlay_pdf(job.overlay_pdf)
 
 
-def _judged(reading: PageReading, rules: tuple[Rule, ...]) -> PageReading:
+def judged(reading: PageReading, rules: tuple[Rule, ...]) -> PageReading:
     """A page held to rules, where there are any."""
     if not rules:
         return reading
@@ -264,12 +619,12 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _generator(job: Job, settings: Settings) -> write.Generator:
-    card = models.load_card(models.find(job.model))
-    finder = None
-    if job.detector != NO_DETECTOR:
-        finder = models.load_card(models.find(job.detector or models.DEFAULT_DETECTOR))
-    described = {"dpi": job.dpi, "rotate": settings.rotate, "review_below": settings.review_below}
+def _generator(job: Job) -> write.Generator:
+    card, finder = _cards(job.recipe)
+    review_below = job.settings.review_below
+    if job.max_error is not None:
+        review_below = (_calibration(card, finder) or Calibration.plain()).threshold_for(job.max_error)
+    described = {"dpi": job.dpi, "rotate": job.settings.rotate, "review_below": review_below}
     return write.Generator(
         __version__,
         card.name,
@@ -278,3 +633,21 @@ def _generator(job: Job, settings: Settings) -> write.Generator:
         detector=finder.name if finder else None,
         detector_sha256=finder.tflite_sha256 if finder else "",
     )
+
+
+def _cards(recipe: Recipe) -> tuple[models.Card, models.Card | None]:
+    """The cards of a recipe's classifier and, where it has one, its detector."""
+    finder = None
+    if recipe.detector != NO_DETECTOR:
+        finder = models.load_card(models.find(recipe.detector or models.DEFAULT_DETECTOR))
+    return models.load_card(models.find(recipe.model)), finder
+
+
+def _mark(recipe: Recipe, settings: Settings, device: str) -> str:
+    """A hash of everything but the sheet that readings, and the pictures drawn of them, depend on."""
+    card, finder = _cards(recipe)
+    contents: list[Mapping[str, Any] | None] = [card.content, finder.content if finder else None]
+    places = [str(place) if place else None for place in (recipe.overlay, recipe.crops)]
+    shaping = asdict(replace(settings, batch_size=0))  # how many tiles go together does not change what they are
+    whole = [__version__, contents, shaping, str(recipe.pages), recipe.dpi, device, places]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

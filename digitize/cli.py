@@ -11,11 +11,14 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from digitize import __version__, errors
+from digitize import __version__, errors, options
+
+if TYPE_CHECKING:
+    from digitize import batch
 
 app = typer.Typer(
     name="digitize",
@@ -24,6 +27,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"auto_envvar_prefix": options.PREFIX},
 )
 sheets_app = typer.Typer(help="Make sheets with known digits.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(sheets_app, name="sheets")
@@ -57,6 +61,21 @@ class Level(StrEnum):
     number = "number"
 
 
+class Existing(StrEnum):
+    """What to do with results that are there already."""
+
+    skip = "skip"
+    overwrite = "overwrite"
+    abort = "abort"
+
+
+class OnError(StrEnum):
+    """What to do when a sheet fails."""
+
+    skip = "skip"
+    abort = "abort"
+
+
 class Rotate(StrEnum):
     """What to do with a page that lies on its side."""
 
@@ -70,6 +89,17 @@ Device = Annotated[str, typer.Option(help="auto, cpu, gpu, or gpu:N.", metavar="
 Detector = Annotated[
     str | None,
     typer.Option(help="Name or folder of a detector; none reads by contours alone.", show_default=False),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="TOML file with options.",
+        is_eager=True,
+        callback=options.take_config,
+        metavar="FILE",
+        show_default=False,
+    ),
 ]
 Mnist = Annotated[Path | None, typer.Option("--mnist", help="Folder with MNIST's IDX files.", show_default=False)]
 Hands = Annotated[
@@ -113,8 +143,27 @@ def _root(
 @app.command()
 def scan(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders, patterns, or - for standard input.")],
-    output: Annotated[str, typer.Option("--output", "-o", help="Where to write; - is standard output.")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Where to write; - is standard output.", show_default=False)
+    ] = None,
     format: Annotated[Format | None, typer.Option(help="Instead of the output's suffix.", show_default=False)] = None,
+    per_sheet: Annotated[
+        Path | None, typer.Option(help="Folder for a file a sheet, in the sheets' folders.", show_default=False)
+    ] = None,
+    existing: Annotated[Existing, typer.Option(help="What to do where a result is there.")] = Existing.overwrite,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read; by the number of sheets.", show_default=False)
+    ] = None,
+    on_error: Annotated[OnError, typer.Option(help="Leave a sheet that fails, or stop there.")] = OnError.skip,
+    max_failures: Annotated[
+        str | None, typer.Option(metavar="N|R%", help="Stop when more sheets fail.", show_default=False)
+    ] = None,
+    sheet_timeout: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds a sheet may take.", show_default=False)
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option("--summary", help="Where to write the counts as JSON.", show_default=False)
+    ] = None,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Tiles classified at once; bounds memory.")] = 1024,
     model: Annotated[str | None, typer.Option(help="Name or folder of a model.", show_default=False)] = None,
@@ -148,6 +197,7 @@ def scan(
         str | None, typer.Option(help="Check digit of a number: luhn, mod11, iban.", show_default=False)
     ] = None,
     fail_on_review: Annotated[bool, typer.Option("--fail-on-review", help="Exit 10 if digits need review.")] = False,
+    config: Config = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -178,13 +228,124 @@ def scan(
         audit=parse_share(audit) if audit else 0.0,
         rules=parse_rules(expect_length=expect_length, pattern=pattern, within=within, check=check),
         level=level.value,
+        per_sheet=per_sheet,
+        policy=batch.Policy(
+            jobs=jobs,
+            existing=existing.value,
+            allowance=_allowance(on_error, max_failures),
+            sheet_timeout=sheet_timeout,
+        ),
     )
-    summary = batch.run(job)
-    log.info("%s", summary)
-    if summary.failed:
+    counts = batch.run(job)
+    log.info("%s", counts)
+    if summary is not None:
+        batch.write_summary(counts, summary)
+    if counts.failed:
         raise typer.Exit(errors.SOME_SHEETS_FAILED)
-    if fail_on_review and summary.review:
+    if fail_on_review and counts.review:
         raise typer.Exit(errors.DIGITS_TO_REVIEW)
+
+
+def _allowance(on_error: OnError, max_failures: str | None) -> batch.Allowance | None:
+    from digitize import batch
+
+    if on_error is OnError.skip:
+        return None if max_failures is None else batch.Allowance.parse(max_failures)
+    if max_failures is not None:
+        raise errors.UsageError("--on-error abort stops at the first failure; leave --max-failures out")
+    return batch.Allowance(0)
+
+
+class Done(StrEnum):
+    """What becomes of a sheet that was read."""
+
+    keep = "keep"
+    move = "move"
+    delete = "delete"
+
+
+@app.command("watch")
+def watch_folder(
+    inbox: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder that sheets arrive in.", is_eager=True, callback=options.take_inbox, show_default=False
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="OUTBOX: folder for the results.", show_default=False)
+    ] = None,
+    status: Annotated[
+        Path | None,
+        typer.Option(metavar="OUTBOX", help="Say what was read, failed, is waiting; and end.", show_default=False),
+    ] = None,
+    settle: Annotated[float, typer.Option(min=0, help="Seconds without a change from which a file is whole.")] = 3.0,
+    poll: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Look every so many seconds, where no events come.", show_default=False),
+    ] = None,
+    rescan: Annotated[float, typer.Option(min=1, help="Seconds between looks, whatever events say.")] = 120.0,
+    done: Annotated[Done, typer.Option(help="What becomes of a sheet that was read.")] = Done.keep,
+    once: Annotated[bool, typer.Option("--once", help="End when nothing waits any more.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read; as many as cores.", show_default=False)
+    ] = None,
+    sheet_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a sheet may take.")] = 600.0,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Tiles classified at once; bounds memory.")] = 1024,
+    model: Annotated[str | None, typer.Option(help="Name or folder of a model.", show_default=False)] = None,
+    detector: Detector = None,
+    pages: Annotated[str | None, typer.Option(help="Such as 1-3,7 or 5-.", show_default=False)] = None,
+    dpi: Annotated[float, typer.Option(help="At which PDF pages are rendered.")] = 300,
+    rotate: Annotated[Rotate, typer.Option(help="Turn pages that read better turned.")] = Rotate.auto,
+    review_below: Annotated[
+        float, typer.Option(min=0, max=1, help="Digits of less confidence get the status review.")
+    ] = 0.9,
+    max_error: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Choose that threshold so that digits left ok err at most so.")
+    ] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Say everything as JSON, one object a line.")] = False,
+    config: Config = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Work through a folder as sheets arrive in it, for ever or once."""
+    _listen(quiet, verbose, as_json=log_json)
+    from digitize import batch, sheets, watch
+    from digitize.scan import Settings
+
+    if status is not None:
+        typer.echo(watch.status(status))
+        return
+    if inbox is None or output is None:
+        raise errors.UsageError("give a folder to watch and --output, or --status OUTBOX")
+    recipe = batch.Recipe(
+        model=model,
+        detector=detector,
+        device=device,
+        pages=sheets.parse_pages(pages) if pages else sheets.EVERY_PAGE,
+        dpi=dpi,
+        settings=Settings(batch_size=batch_size, rotate=rotate.value, review_below=review_below),
+        max_error=max_error,
+    )
+    counts = watch.watch(
+        watch.Options(
+            inbox,
+            output,
+            recipe=recipe,
+            jobs=jobs,
+            settle=settle,
+            poll=poll,
+            rescan=rescan,
+            done=done.value,
+            once=once,
+            sheet_timeout=sheet_timeout,
+        )
+    )
+    if counts.interrupted:
+        raise KeyboardInterrupt
+    if once and counts.failed and not counts.stopped_by:
+        raise typer.Exit(errors.SOME_SHEETS_FAILED)
 
 
 @app.command()
@@ -639,10 +800,21 @@ def _say(message: str) -> None:
     typer.echo("digitize: " + " ".join(message.split()), err=True)
 
 
-def _listen(quiet: bool, verbose: bool) -> None:
+class _JsonLines(logging.Formatter):
+    """What is said as one JSON object a line, with its time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        import json
+
+        at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{record.msecs:03.0f}"
+        said = {"time": at, "level": record.levelname.lower(), "message": record.getMessage()}
+        return json.dumps(said, ensure_ascii=True)
+
+
+def _listen(quiet: bool, verbose: bool, *, as_json: bool = False) -> None:
     """Send what the program says to stderr, one line each."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("digitize: %(message)s"))
+    handler.setFormatter(_JsonLines() if as_json else logging.Formatter("digitize: %(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO)
     log.propagate = False

@@ -3,6 +3,7 @@
     DigitizeError
     ├── UsageError      2   the command line asks for what makes no sense
     ├── SheetError      3   one sheet cannot be read
+    │   └── UnsettledSheetError  it may be readable later: empty, cut short, locked, gone
     ├── OutputError     5   a result cannot be written
     ├── ModelError      6   a model is missing or not what its card says
     ├── DatasetError    7   a dataset is missing or not what it should be
@@ -40,6 +41,10 @@ class SheetError(DigitizeError):
     """A sheet cannot be opened, decoded or rendered."""
 
     exit_code = 3
+
+
+class UnsettledSheetError(SheetError):
+    """A sheet cannot be read now, but may be later: it is empty, cut short, locked or gone."""
 
 
 class OutputError(DigitizeError):

@@ -199,9 +199,11 @@ class SheetReading:
         sha256: hash of the file's bytes, hexadecimal; empty where the file could not be opened.
         pages: in file order.
         error: None, or one line that says why reading failed.
+        passing: whether what failed may pass: the file was still being written, or was locked. Not part of results.
     """
 
     source: str
     sha256: str
     pages: tuple[PageReading, ...]
     error: str | None = None
+    passing: bool = field(default=False, compare=False)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from digitize import clean, decode, detect, layout, normalise, segment, sheets
 from digitize.confidence import Calibration
-from digitize.errors import SheetError
+from digitize.errors import SheetError, UnsettledSheetError
 from digitize.records import (
     NO_DIGIT,
     Box,
@@ -134,6 +134,7 @@ class _Opened:
     source: str
     digest: str = ""
     error: str | None = None
+    passing: bool = False
     pages: list[PageReading] = field(default_factory=list)
 
 
@@ -256,7 +257,7 @@ class Scanner:
                         self._read_into(owners, drafts, on_page)
                         owners, drafts, gathered = [], [], 0
             except SheetError as trouble:
-                owner.error = str(trouble)
+                owner.error, owner.passing = str(trouble), isinstance(trouble, UnsettledSheetError)
             while opened and all(owner is not opened[0] for owner in owners):  # its pages have all been read
                 yield from _closed([opened.pop(0)])
         self._read_into(owners, drafts, on_page)
@@ -265,6 +266,11 @@ class Scanner:
     def read_pages(self, pages: Iterable[Page]) -> list[PageReading]:
         """Read pages that are in memory already, as one batch."""
         return self._read_drafts([self._draft(page) for page in pages], None)
+
+    @property
+    def device(self) -> str:
+        """Where the classifier runs: "cpu" or "gpu:N"."""
+        return str(getattr(self._classifier, "device", "cpu"))
 
     @property
     def detects(self) -> bool:
@@ -629,7 +635,7 @@ def _unsettled(draft: Draft) -> list[set[int]]:
 def _closed(opened: list[_Opened]) -> Iterator[SheetReading]:
     """The readings of sheets whose pages have all been read."""
     for sheet in opened:
-        yield SheetReading(sheet.source, sheet.digest, tuple(sheet.pages), sheet.error)
+        yield SheetReading(sheet.source, sheet.digest, tuple(sheet.pages), sheet.error, sheet.passing)
 
 
 def _page_box(box: Box, scale: float, width: int, height: int) -> Box:

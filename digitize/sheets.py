@@ -38,7 +38,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError, _imaging
 
-from digitize.errors import SheetError, UsageError
+from digitize.errors import SheetError, UnsettledSheetError, UsageError
 from digitize.records import Gray, Page
 
 if TYPE_CHECKING:
@@ -307,9 +307,10 @@ def _name(origin: Path | bytes) -> str:
 
 def _unopened(name: str, error: OSError | ValueError) -> SheetError:
     if isinstance(error, FileNotFoundError):
-        return SheetError(f"{name}: no such file; check the path")
+        return UnsettledSheetError(f"{name}: no such file; check the path")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return SheetError(f"{name}: cannot be opened: {reason}; check the path and its permissions")
+    kind = UnsettledSheetError if isinstance(error, OSError) else SheetError
+    return kind(f"{name}: cannot be opened: {reason}; check the path and its permissions")
 
 
 def _require_file(path: Path, name: str) -> None:
@@ -335,7 +336,7 @@ def _first_bytes(origin: Path | bytes, name: str) -> bytes:
         except OSError as error:
             raise _unopened(name, error) from error
     if not head:
-        raise SheetError(f"{name}: is empty (0 bytes); scan or copy it again")
+        raise UnsettledSheetError(f"{name}: is empty (0 bytes); scan or copy it again")
     return head
 
 
@@ -347,10 +348,12 @@ def _trouble(name: str, error: Exception) -> SheetError:
     if isinstance(error, Image.DecompressionBombError):
         pixels = re.search("[0-9]+", reason)  # "Image size (N pixels) exceeds limit ..."
         return _too_large(name, int(pixels[0]) if pixels else MAX_PIXELS)
+    if isinstance(error, OSError) and error.errno:  # the system's, as of a share that went away; Pillow gives no number
+        return _unopened(name, error)
     if isinstance(error, MemoryError):
         return SheetError(f"{name}: there is not enough memory to decode it; scan it at a lower resolution")
     if isinstance(error, EOFError) or re.search("truncat|not enough|not large enough", reason, re.IGNORECASE):
-        return SheetError(f"{name}: is truncated; copy or scan it again")
+        return UnsettledSheetError(f"{name}: is truncated; copy or scan it again")
     return SheetError(f"{name}: cannot be decoded ({reason[:200]}); open it elsewhere and {SAVE_AS}")
 
 
@@ -443,7 +446,8 @@ def _open_image(origin: Path | bytes, name: str, files: ExitStack) -> Image.Imag
         except UnidentifiedImageError as error:
             stream.seek(0)
             head = stream.read(HEAD_BYTES)
-            raise SheetError(f"{name}: {_what_it_is(head)}; {SAVE_AS}") from error
+            kind = SheetError if head.strip(b"\0") else UnsettledSheetError  # room made for a file still to come
+            raise kind(f"{name}: {_what_it_is(head)}; {SAVE_AS}") from error
 
 
 @cache
@@ -606,7 +610,17 @@ def _open_pdf(origin: Path | bytes, name: str) -> pypdfium2.PdfDocument:
             raise SheetError(f"{name}: is a PDF without pages; check where it comes from") from error
         if error.err_code in (pdfium_c.FPDF_ERR_PASSWORD, pdfium_c.FPDF_ERR_SECURITY):
             raise SheetError(f"{name}: is encrypted with a password; save an unprotected copy") from error
-        raise SheetError(f"{name}: is damaged or no PDF; open it in a viewer and print it to PDF anew") from error
+        kind = SheetError if _ends_as_pdf(origin) else UnsettledSheetError
+        raise kind(f"{name}: is damaged or no PDF; open it in a viewer and print it to PDF anew") from error
+
+
+def _ends_as_pdf(origin: Path | bytes) -> bool:
+    """Whether a PDF's last mark is there; without it the file may still be on its way."""
+    if isinstance(origin, bytes):
+        return b"%%EOF" in origin[-PDF_MARK_WITHIN:]
+    with origin.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - PDF_MARK_WITHIN))
+        return b"%%EOF" in stream.read()
 
 
 def _is_without_pages(origin: Path | bytes) -> bool:

@@ -63,6 +63,7 @@ PAPER_SHARE = 0.45  # how far the page is faded so that what is drawn on it stan
 
 FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 MAX_STEM = 80  # letters of a source that go into the names of its pictures
+MAX_NAME_BYTES = 200  # of a file's name; most file systems take 255, and suffixes are still to come
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +351,14 @@ def read_json(stream: TextIO) -> Iterator[SheetReading]:
             f"this is no result of digitize in JSON ({error}); write it anew with digitize scan"
         ) from error
     yield from sheets
+
+
+def fitting(name: str) -> str:
+    """A file's name that leaves room for suffixes: itself, or its beginning with a hash of the whole."""
+    whole = name.encode("utf-8", "surrogatepass")
+    if len(whole) <= MAX_NAME_BYTES:
+        return name
+    return f"{whole[: MAX_NAME_BYTES - 9].decode('utf-8', 'ignore')}-{hashlib.sha256(whole).hexdigest()[:8]}"
 
 
 def schema() -> dict[str, Any]:

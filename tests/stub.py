@@ -141,7 +141,9 @@ class Stub:
 class StubModel(Stub):
     """What stands in for `classify.Classifier`: the stub, with a card, on a machine without a GPU."""
 
-    def __init__(self, folder: Path, *, device: str = "auto", batch_size: int = 1024) -> None:
+    def __init__(
+        self, folder: Path, *, device: str = "auto", batch_size: int = 1024, threads: int | None = None
+    ) -> None:
         super().__init__()
         if device.startswith("gpu"):
             raise DeviceError(f"no {device} is seen: use --device cpu or auto")
@@ -153,7 +155,7 @@ class StubModel(Stub):
 class StubDetector:
     """A detector of drawn digits: each connected piece of a block that is like one is found where it stands."""
 
-    def __init__(self, folder: Path | None = None, *, device: str = "auto") -> None:
+    def __init__(self, folder: Path | None = None, *, device: str = "auto", threads: int | None = None) -> None:
         self.calls: list[int] = []
         self.device = device
         if folder is not None:

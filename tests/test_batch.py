@@ -17,10 +17,11 @@ import numpy as np
 import pypdfium2
 import pytest
 from PIL import Image
+from readers import StubRecipe
 from stub import Paper, StubDetector, StubModel, write_model
 
 from digitize import batch, models, write
-from digitize.batch import Job, Summary
+from digitize.batch import Allowance, Job, Policy, Summary
 from digitize.checks import parse_rules
 from digitize.errors import DeviceError, ModelError, OutputError, SheetError, UsageError
 from digitize.scan import Settings
@@ -51,8 +52,9 @@ def job(sheets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("digitize.batch.Detector", StubDetector)
     model = write_model(tmp_path / "model")
 
-    def make(output: str = "digits.csv", **options: Any) -> Job:
-        given = {"inputs": [str(sheets)], "output": str(tmp_path / output), "model": str(model), "progress": False}
+    def make(output: str | None = "digits.csv", **options: Any) -> Job:
+        target = str(tmp_path / output) if output is not None else None
+        given = {"inputs": [str(sheets)], "output": target, "model": str(model), "progress": False}
         return Job(**{**given, **options})
 
     return make
@@ -248,3 +250,160 @@ def test_a_curve_holds_for_the_pair_that_it_was_measured_with(
         assert "not calibrated" not in caplog.text
         assert batch.run(job()).review == 0
     assert "not calibrated with this detector" in caplog.text
+
+
+# Many sheets
+
+
+@pytest.fixture
+def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stub reads in other processes, too."""
+    monkeypatch.setattr("digitize.batch.Recipe", StubRecipe)
+
+
+@pytest.mark.usefixtures("stubbed")
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_the_bytes_are_the_same_for_any_number_of_processes(job: Any, sheets: Path, suffix: str) -> None:
+    for k in range(9):
+        draw(sheets / f"more{k}.png", f"{k}{k + 1:02d}{7 * k}")
+    one, two = job(f"one.{suffix}", policy=Policy(jobs=1)), job(f"two.{suffix}", policy=Policy(jobs=2))
+    assert batch.run(one) == batch.run(two)
+    assert Path(one.output).read_bytes() == Path(two.output).read_bytes()
+
+
+@pytest.mark.usefixtures("stubbed")
+def test_sheets_that_bring_their_process_down_fail_alone(job: Any, sheets: Path) -> None:
+    for name in ("crash", "hungry", "endless"):
+        draw(sheets / f"{name}.png", "123")
+    given = job("digits.json", policy=Policy(jobs=2, sheet_timeout=6))
+    summary = batch.run(given)
+    assert (summary.sheets, summary.failed) == (7, 4)
+    errors = {sheet["source"]: sheet["error"] for sheet in json.loads(Path(given.output).read_text())["sheets"]}
+    assert [name for name, error in errors.items() if error is None] == ["a.png", "c.png", "deep/d.png"]
+    assert "SIGSEGV" in errors["crash.png"]
+    assert "memory" in errors["hungry.png"]
+    assert "took longer than 6 s" in errors["endless.png"]
+
+
+def test_the_journal_goes_when_the_result_is_there(job: Any, tmp_path: Path) -> None:
+    given = job()
+    batch.run(given)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.csv", "model", "sheets"]
+
+
+def test_the_journal_stays_when_the_result_cannot_be_written(
+    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("digitize.write._take_place", full)
+        with pytest.raises(OutputError, match="full"):
+            batch.run(job())
+    assert (tmp_path / ".digits.csv.journal").exists()
+    assert not (tmp_path / "digits.csv").exists()
+    given = job()
+    assert batch.run(given).resumed == 3
+    assert len(rows_of(given.output)) == 9
+    assert not (tmp_path / ".digits.csv.journal").exists()
+
+
+def test_other_settings_take_nothing_from_a_journal(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("digitize.write._take_place", full)
+        with pytest.raises(OutputError):
+            batch.run(job())
+    assert batch.run(job(settings=Settings(review_below=1.0))).resumed == 0
+
+
+def test_a_file_a_sheet_keeps_folders_and_suffixes(job: Any, sheets: Path, tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (sheets / folder).mkdir()
+        draw(sheets / folder / "1.png", "12")
+    Image.open(sheets / "x" / "1.png").save(sheets / "x" / "1.bmp")
+    out = tmp_path / "each"
+    summary = batch.run(job(None, per_sheet=out, format="jsonl"))
+    assert summary.failed == 1
+    written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    names = ["a.png", "c.png", "deep/d.png", "x/1.bmp", "x/1.png", "y/1.png"]
+    assert written == [f"{name}.jsonl" for name in names]
+    assert [json.loads((out / f"{name}.jsonl").read_text())["source"] for name in names] == names
+
+
+def test_no_path_leads_out_of_the_folder(tmp_path: Path) -> None:
+    sources = ["/etc/a.png", "etc/a.png", "../../a.png", "../a.png", "a.png", "..", "a/../b.png"]
+    paths = [batch.per_sheet_path(tmp_path, source, "csv") for source in sources]
+    assert len(set(paths)) == len(paths)
+    assert all(tmp_path in path.parents and ".." not in path.parts for path in paths)
+
+
+def test_the_longest_names_fit(tmp_path: Path) -> None:
+    names = [f"{letter * 251}.png" for letter in "ab"] + ["é" * 125 + ".png"]
+    paths = [batch.per_sheet_path(tmp_path, name, "jsonl") for name in names]
+    for path in paths:
+        path.write_text("")
+    assert len(set(paths)) == 3
+
+
+def test_what_is_there_is_left_out_replaced_or_refused(job: Any, tmp_path: Path) -> None:
+    each = tmp_path / "each"
+    (each / "deep").mkdir(parents=True)
+    (each / "a.png.csv").write_text("older")
+    options = {"per_sheet": each}
+    summary = batch.run(job(None, **options, policy=Policy(existing="skip")))
+    assert (summary.sheets, summary.skipped) == (3, 1)
+    assert (each / "a.png.csv").read_text() == "older"
+    with pytest.raises(OutputError, match=r"a\.png\.csv: exists"):
+        batch.run(job(None, **options, policy=Policy(existing="abort")))
+    assert batch.run(job(None, **options)).sheets == 4
+    assert text_of(rows_of(str(each / "a.png.csv")), "a.png") == "904"
+
+
+def test_a_result_that_is_there_need_not_be_made_again(job: Any, tmp_path: Path) -> None:
+    (tmp_path / "digits.csv").write_text("older")
+    assert batch.run(job(policy=Policy(existing="skip"))) == Summary(skipped=4)
+    with pytest.raises(OutputError, match="exists"):
+        batch.run(job(policy=Policy(existing="abort")))
+    assert (tmp_path / "digits.csv").read_text() == "older"
+    with pytest.raises(UsageError, match="--existing skip"):
+        batch.run(job(per_sheet=tmp_path / "each", policy=Policy(existing="skip")))
+
+
+@pytest.mark.parametrize(("text", "total", "most"), [("0", 9, 0), ("3", 9, 3), ("25%", 8, 2), ("0.5%", 1000, 5)])
+def test_how_many_may_fail_is_read(text: str, total: int, most: int) -> None:
+    assert Allowance.parse(text).of(total) == most
+
+
+@pytest.mark.parametrize("text", ["", "-1", "three", "101%", "1.5", "%"])
+def test_how_many_may_fail_has_to_make_sense(text: str) -> None:
+    with pytest.raises(UsageError, match="max-failures"):
+        Allowance.parse(text)
+
+
+def test_too_many_failures_stop_a_job_and_what_was_read_is_written(job: Any, sheets: Path) -> None:
+    given = job(policy=Policy(allowance=Allowance(0)))
+    summary = batch.run(given)
+    assert (summary.sheets, summary.failed, summary.stopped) == (2, 1, True)
+    assert {row.source for row in rows_of(given.output)} == {"a.png"}
+    assert batch.run(job(policy=Policy(allowance=Allowance(percent=25)))).stopped is False
+
+
+def test_nowhere_to_write_is_refused(job: Any) -> None:
+    with pytest.raises(UsageError, match="--per-sheet"):
+        batch.run(job(None))
+
+
+def test_the_counts_are_written_as_json(job: Any, tmp_path: Path) -> None:
+    batch.write_summary(batch.run(job()), tmp_path / "counts.json")
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    assert {name: counts[name] for name in ("sheets", "failed", "digits", "stopped")} == {
+        "sheets": 4,
+        "failed": 1,
+        "digits": 9,
+        "stopped": False,
+    }
+    assert counts["seconds"] > 0

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,12 +17,26 @@ import jsonschema
 import pypdfium2
 import pytest
 from PIL import Image
+from readers import StubRecipe
 from stub import Paper, StubDetector, StubModel, write_model
 
-from digitize import __version__, cli, write
+from digitize import __version__, cli, watch, write
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("numpy", "cv2", "PIL", "matplotlib", "tensorflow", "keras", "ai_edge_litert", "pypdfium2", "tqdm")
+HEAVY = (
+    "numpy",
+    "cv2",
+    "PIL",
+    "matplotlib",
+    "tensorflow",
+    "keras",
+    "ai_edge_litert",
+    "pypdfium2",
+    "tqdm",
+    "watchfiles",
+    "sqlite3",
+    "multiprocessing",
+)
 
 
 @dataclass(frozen=True)
@@ -144,6 +159,16 @@ def test_no_progress_bar_where_stderr_is_no_terminal(digitize: Digitize, sheet: 
         ["scan", "sheet.png", "-o", "out.csv", "--review-below", "1.5"],
         ["scan", "sheet.png", "-o", "out.csv", "--format", "xml"],
         ["scan", "sheet.png", "-o", "out.csv", "--no-such-option"],
+        ["scan", "sheet.png", "-o", "out.csv", "--jobs", "0"],
+        ["scan", "sheet.png", "-o", "out.csv", "--max-failures", "some"],
+        ["scan", "sheet.png", "-o", "out.csv", "--on-error", "abort", "--max-failures", "3"],
+        ["scan", "sheet.png", "-o", "out.csv", "--existing", "perhaps"],
+        ["scan", "sheet.png", "-o", "out.csv", "--config", "none.toml"],
+        ["watch"],
+        ["watch", "model"],
+        ["watch", "missing", "-o", "outbox"],
+        ["watch", "model", "-o", "model/outbox"],
+        ["watch", "--status", "model"],
         ["no-such-command"],
     ],
     ids=str,
@@ -294,6 +319,68 @@ def test_a_bug_is_no_usage_error(digitize: Digitize, sheet: Path, monkeypatch: p
     assert not Path("out.csv").exists()
 
 
+# Many sheets, and a folder
+
+
+@pytest.mark.usefixtures("sheet")
+def test_a_scan_stops_where_it_is_told_to(digitize: Digitize) -> None:
+    Path("empty.png").write_bytes(b"")
+    words = ("scan", "sheet.png", "empty.png", "missing.png", "-o", "out.jsonl")
+    said = digitize(*words, "--on-error", "abort", "--summary", "counts.json")
+    assert said.code == 4
+    assert said.line("stopped: 1 of 3 sheets failed, and no more than 0 may")
+    assert [json.loads(line)["source"] for line in Path("out.jsonl").read_text().splitlines()] == [
+        "sheet.png",
+        "empty.png",
+    ]
+    counts = json.loads(Path("counts.json").read_text())
+    assert (counts["sheets"], counts["failed"], counts["stopped"]) == (2, 1, True)
+    assert digitize(*words, "--max-failures", "50%").code == 4
+    assert len(Path("out.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_file_a_sheet_needs_no_output(digitize: Digitize, sheet: Path) -> None:
+    assert digitize("scan", sheet.parent, "--per-sheet", "each").code == 0
+    assert len(Path("each/sheet.png.csv").read_text().splitlines()) == 6
+    said = digitize("scan", sheet.parent, "--per-sheet", "each", "--existing", "skip")
+    assert said.code == 0
+    assert "1 left out" in said.err
+    assert digitize("scan", sheet.parent, "--per-sheet", "each", "--existing", "abort").code == 5
+
+
+@pytest.mark.parametrize(
+    ("counts", "once", "code"),
+    [
+        (watch.Counts(read=2, stopped_by=signal.SIGTERM), False, 0),
+        (watch.Counts(read=2, failed=1, stopped_by=signal.SIGTERM), False, 0),
+        (watch.Counts(read=2, stopped_by=signal.SIGINT), False, 130),
+        (watch.Counts(read=2), True, 0),
+        (watch.Counts(read=2, failed=1), True, 4),
+    ],
+    ids=str,
+)
+def test_how_a_watch_ends(
+    digitize: Digitize, monkeypatch: pytest.MonkeyPatch, counts: watch.Counts, once: bool, code: int
+) -> None:
+    monkeypatch.setattr(watch, "watch", lambda _: counts)
+    assert digitize("watch", "inbox", "-o", "outbox", *(["--once"] if once else [])).code == code
+
+
+def test_a_watch_says_what_it_does_as_json(digitize: Digitize, sheet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("digitize.batch.Recipe", StubRecipe)
+    Path("inbox").mkdir()
+    sheet.rename("inbox/sheet.png")
+    words = ("watch", "inbox", "-o", "outbox", "--once", "--settle", "0.05", "--jobs", "1", "--detector", "none")
+    said = digitize(*words, "--model", "model", "--log-json")
+    assert said.code == 0
+    lines = [json.loads(line) for line in said.err.splitlines()]
+    assert all(set(line) == {"time", "level", "message"} for line in lines)
+    assert [line["message"] for line in lines if "sheet.png: read" in line["message"]]
+    said = digitize("watch", "--status", "outbox")
+    assert said.code == 0
+    assert "read: 1 sheets, 5 digits" in said.out
+
+
 # Other commands
 
 
@@ -315,7 +402,9 @@ def test_models_are_listed(digitize: Digitize) -> None:
     assert "article: 10 classes" in said.out
 
 
-@pytest.mark.parametrize("words", [["--version"], ["--help"], ["scan", "--help"], ["train", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["--version"], ["--help"], ["scan", "--help"], ["watch", "--help"], ["train", "--help"]], ids=" ".join
+)
 def test_help_and_version_import_nothing_heavy(words: list[str]) -> None:
     script = (
         "import sys\nfrom digitize.cli import app\n"

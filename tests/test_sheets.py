@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from digitize import sheets
-from digitize.errors import SheetError, UsageError
+from digitize.errors import SheetError, UnsettledSheetError, UsageError
 from digitize.records import Page
 from digitize.sheets import EVERY_PAGE, Sheet, find, load, parse_pages, sha256
 
@@ -559,3 +559,31 @@ def test_a_sheet_that_was_not_found_says_so() -> None:
     with pytest.raises(SheetError, match="no such sheet"):
         _ = Sheet("x").origin
     assert EVERY_PAGE.last == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("content", "passing"),
+    [
+        (b"", True),
+        (saved(Image.radial_gradient("L"), "PNG")[:2000], True),
+        (b"\0" * 2000, True),
+        (b"%PDF-1.4\n1 0 obj<</Type/Catalog", True),
+        (b"dear reader", False),
+        (b"\x89PNG\r\n\x1a\n" + b"\x01" * 200, False),
+        (pdf("/Count 0/Kids[]"), False),
+    ],
+    ids=["empty", "cut png", "room made", "cut pdf", "text", "damaged", "pageless"],
+)
+def test_what_may_pass_is_told_from_what_will_not(content: bytes, passing: bool) -> None:
+    with pytest.raises(SheetError) as caught:
+        list(load(content, source="sheet"))
+    assert isinstance(caught.value, UnsettledSheetError) == passing
+
+
+def test_a_file_that_is_not_there_may_come(tmp_path: Path) -> None:
+    for ask in (sha256, lambda path: list(load(path, source="sheet"))):
+        with pytest.raises(UnsettledSheetError):
+            ask(tmp_path / "missing.png")
+    with pytest.raises(SheetError) as caught:
+        sha256(tmp_path)
+    assert not isinstance(caught.value, UnsettledSheetError)

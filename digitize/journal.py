@@ -1,0 +1,247 @@
+"""What was read, kept in SQLite until it stands in a result: a scan that was killed goes on where it stood.
+
+A reading is found again by what it depends on: the sheet's bytes, the settings and the models. Where it lies and when
+it was read do not matter, so the result of a scan that goes on is byte for byte that of an undisturbed one. Records
+are stored as compressed JSON of bare values, which gives back every bit of a float.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from digitize import sheets
+from digitize.errors import OutputError, SheetError
+from digitize.records import Box, Digit, Line, Number, PageReading, SheetReading
+
+log = logging.getLogger("digitize")
+_Answer = TypeVar("_Answer")
+
+READINGS = """
+    CREATE TABLE IF NOT EXISTS readings (
+        key TEXT PRIMARY KEY,  -- what the reading depends on: `key_of`
+        reading BLOB NOT NULL  -- `pack`
+    ) WITHOUT ROWID
+"""
+BUSY_SECONDS = 10.0  # that another process, which looks at the status, may hold a journal
+COMPANIONS = ("", "-wal", "-shm")  # what SQLite keeps beside a database
+
+
+def key_of(sha256: str, mark: str, drawn: str = "") -> str:
+    """Name what a reading depends on.
+
+    Args:
+        sha256: of the sheet's bytes.
+        mark: of the settings and the models.
+        drawn: the sheet's source where pictures are drawn, which are named by it; else empty.
+    """
+    return hashlib.sha256("\0".join((sha256, mark, drawn)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def pack(reading: SheetReading) -> bytes:
+    """A reading as compressed JSON, without its source, and exact to the last bit."""
+    pages = [
+        [
+            *(page.number, page.width, page.height, page.rotation),
+            [[[_plain(digit) for digit in number.digits] for number in line.numbers] for line in page.lines],
+        ]
+        for page in reading.pages
+    ]
+    return zlib.compress(json.dumps([reading.sha256, pages], separators=(",", ":")).encode())
+
+
+def unpack(packed: bytes, source: str) -> SheetReading:
+    """The reading that was packed, of a sheet by this name.
+
+    Raises:
+        ValueError: these are no such bytes.
+    """
+    try:
+        sha256, pages = json.loads(zlib.decompress(packed))
+        return SheetReading(source, sha256, tuple(_page(*page) for page in pages))
+    except (zlib.error, TypeError, ValueError) as error:
+        raise ValueError(f"this is no reading: {error}") from error
+
+
+def _plain(digit: Digit) -> list[Any]:
+    return [*astuple(digit)[:-1], *astuple(digit.box)]
+
+
+def _page(number: int, width: int, height: int, rotation: int, lines: list[Any]) -> PageReading:
+    made = tuple(Line(tuple(Number(tuple(_digit(*digit) for digit in n)) for n in line)) for line in lines)
+    return PageReading(number, width, height, made, rotation)
+
+
+def _digit(value: int, sure: float, other: int, other_sure: float, status: Any, *box: int) -> Digit:
+    return Digit(value, sure, other, other_sure, status, Box(*box))
+
+
+def connect(path: Path, *, synchronous: str = "NORMAL") -> sqlite3.Connection:
+    """Open a database that a kill does not tear, each statement a transaction unless one is begun.
+
+    Args:
+        path: of the file; made where it is missing.
+        synchronous: "NORMAL" survives a kill whole, "FULL" keeps every commit through a power failure too.
+
+    Raises:
+        sqlite3.Error: it cannot be opened, or is none.
+    """
+    base = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        base.execute("PRAGMA journal_mode = WAL")
+        base.execute(f"PRAGMA synchronous = {synchronous}")
+    except sqlite3.Error:
+        base.close()
+        raise
+    return base
+
+
+class Journal:
+    """The readings of one scan, in a file beside its output.
+
+    Losing a journal costs time and no sheet, so whatever is wrong with one is a warning, and the scan goes on without.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Look for what an earlier scan has left at `path`; nothing is written before there is a reading to keep."""
+        self._path = path
+        self._base: sqlite3.Connection | None = None
+        self.kept = 0
+        self.given_up = False
+        if path.exists():
+            self.kept = self._tried(self._open_and_count) or 0
+
+    @staticmethod
+    def beside(output: str) -> Path:
+        """Where the journal of a scan into `output` lies."""
+        final = Path(output).resolve()
+        return final.with_name(f".{final.name}.journal")
+
+    def get(self, key: str, source: str) -> SheetReading | None:
+        """The reading of a key, of a sheet by this name; None where there is none."""
+        if self._base is None:
+            return None
+        row = self._tried(lambda: self._connected().execute("SELECT reading FROM readings WHERE key = ?", (key,)))
+        found = row.fetchone() if row else None
+        with suppress(ValueError):  # of another version: the sheet is read again
+            return unpack(found[0], source) if found else None
+        return None
+
+    def put(self, key: str, reading: SheetReading) -> None:
+        """Keep a reading."""
+        statement = "INSERT OR REPLACE INTO readings VALUES (?, ?)"
+        self._tried(lambda: self._connected().execute(statement, (key, pack(reading))))
+
+    def close(self, *, remove: bool) -> None:
+        """Close the file; remove it too, where its result has appeared or it holds nothing."""
+        empty = self._base is None or not self._tried(self._open_and_count)
+        if self._base is not None:
+            self._base.close()
+            self._base = None
+        if remove or empty:
+            with suppress(OSError):  # it stays, and is taken for that of a scan that was killed: harmless
+                _remove(self._path)
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._base is None:
+            self._base = connect(self._path)
+            self._base.execute(READINGS)
+        return self._base
+
+    def _open_and_count(self) -> int:
+        return int(self._connected().execute("SELECT COUNT(*) FROM readings").fetchone()[0])
+
+    def _tried(self, ask: Callable[[], _Answer]) -> _Answer | None:
+        """What the journal answers; None, with one warning, from when it cannot."""
+        if self.given_up:
+            return None
+        try:
+            return ask()
+        except (sqlite3.Error, OSError) as error:
+            log.warning("%s: the journal cannot be used (%s); if this scan is killed it begins anew", self._path, error)
+            self.given_up = True
+            if self._base is not None:
+                self._base.close()
+                self._base = None
+            with suppress(OSError):
+                _remove(self._path)
+        return None
+
+
+def _remove(path: Path) -> None:
+    for companion in COMPANIONS:
+        path.with_name(path.name + companion).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """How a scan uses its journal.
+
+    Attributes:
+        journal: where readings are kept.
+        mark: of the settings and models in force.
+        drawn: whether pictures of each sheet are drawn, so that one that is read has to have been read by its name.
+    """
+
+    journal: Journal
+    mark: str
+    drawn: bool = False
+
+    def key(self, sha256: str, source: str) -> str:
+        """What the reading of a sheet is kept by."""
+        return key_of(sha256, self.mark, source if self.drawn else "")
+
+    def read(
+        self, found: Iterable[sheets.Sheet], read: Callable[[Iterable[sheets.Sheet]], Iterator[SheetReading]]
+    ) -> Iterator[tuple[SheetReading, bool]]:
+        """Read what the journal does not hold, and keep it; take the rest from there. The order is that of the sheets.
+
+        Args:
+            found: the sheets.
+            read: reads some, in order.
+
+        Yields:
+            Readings, each with whether it came from the journal.
+        """
+        turns: list[tuple[sheets.Sheet, str]] = []  # whose turn has not come, and the key of what is kept
+        hopeful = self.journal.kept > 0
+
+        def unread() -> Iterator[sheets.Sheet]:
+            for sheet in found:
+                key = self._kept(sheet) if hopeful else ""
+                turns.append((sheet, key))
+                if not key:
+                    yield sheet
+
+        for fresh in read(unread()):
+            yield from self._give(turns)
+            turns.pop(0)
+            if fresh.error is None:
+                self.journal.put(self.key(fresh.sha256, fresh.source), fresh)
+            yield fresh, False
+        yield from self._give(turns)
+
+    def _kept(self, sheet: sheets.Sheet) -> str:
+        """The key under which a sheet's reading is kept; empty where it is not."""
+        try:
+            key = self.key(sheets.sha256(sheet.origin), sheet.source)
+        except SheetError:  # whoever reads it will say so
+            return ""
+        return key if self.journal.get(key, sheet.source) else ""
+
+    def _give(self, turns: list[tuple[sheets.Sheet, str]]) -> Iterator[tuple[SheetReading, bool]]:
+        """The kept readings whose turn it is."""
+        while turns and turns[0][1]:
+            sheet, key = turns.pop(0)
+            reading = self.journal.get(key, sheet.source)
+            if reading is None:
+                raise OutputError(f"{sheet.source}: its reading was taken out of the journal meanwhile; scan again")
+            yield replace(reading, source=sheet.source), True

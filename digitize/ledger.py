@@ -1,0 +1,446 @@
+"""What `digitize watch` has done, and the one place that writes into its OUTBOX.
+
+    results/    a CSV a sheet, in the sheet's folder and under its whole name
+    all.csv     the rows of all sheets, one whole sheet after another
+    failed/     a link to or copy of each sheet that could not be read, and a JSON with the error beside it
+    done/       sheets that were read, with ``--done move``
+    .digitize/  the ledger itself (SQLite), the lock, and files that are still being written
+
+A sheet counts as done when the ledger says so, and by then all that belongs to it is on the disk. Before anything is
+written, the ledger notes what is to be written and how long all.csv is: whoever finds such a note at the start knows
+that the one before was killed in the middle, cuts all.csv back to that length and begins this sheet again. Nothing else
+ever cuts or replaces a file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from digitize import journal, write
+from digitize.errors import OutputError
+from digitize.records import SheetReading
+
+OWN_FOLDER = ".digitize"
+BASE_FILE = "journal.sqlite"
+LOCK_FILE = "lock"
+NEW_FOLDER = "new"
+ALL_FILE = "all.csv"
+RESULTS, FAILED, DONE = "results", "failed", "done"
+FIRST_NUMBER = 2  # of a second content under a name: 1.png~2
+
+State = Literal["read", "failed"]
+
+TABLES = (
+    journal.READINGS,
+    """CREATE TABLE IF NOT EXISTS listed (  -- sheets that are done
+        path BLOB NOT NULL,   -- below the inbox, as the system spells it
+        sha256 TEXT NOT NULL,
+        name TEXT NOT NULL UNIQUE,  -- in the results
+        state TEXT NOT NULL,  -- read or failed
+        digits INTEGER NOT NULL,
+        review INTEGER NOT NULL,
+        error TEXT,
+        at TEXT NOT NULL,
+        PRIMARY KEY (path, sha256)
+    )""",
+    """CREATE TABLE IF NOT EXISTS files (  -- what lay at a path when it was done; the same is not looked at again
+        path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        sha256 TEXT NOT NULL, state TEXT NOT NULL
+    )""",
+    """CREATE TABLE IF NOT EXISTS intent (  -- at most one row: what is being written
+        one INTEGER PRIMARY KEY CHECK (one = 1), state TEXT NOT NULL, name TEXT NOT NULL, length INTEGER NOT NULL
+    )""",
+    "CREATE TABLE IF NOT EXISTS troubles (path BLOB PRIMARY KEY, error TEXT NOT NULL, tries INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file of the inbox as it lay there when it had settled.
+
+    Attributes:
+        name: its path below the inbox, with slashes; bytes that are no text as surrogates.
+        size: in bytes.
+        mtime_ns: time of its last change.
+        sha256: of its content; empty where it could not be opened.
+    """
+
+    name: str
+    size: int
+    mtime_ns: int
+    sha256: str = ""
+
+    @property
+    def path(self) -> bytes:
+        """As the ledger keeps it."""
+        return os.fsencode(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a ledger holds.
+
+    Attributes:
+        inbox: the folder that was watched.
+        read, failed: sheets.
+        digits, review: of those that were read.
+        troubles: for each file that is to be tried again its name, the last error and how often it was tried.
+        last_failures: names and errors of the failures that came last.
+    """
+
+    inbox: str
+    read: int
+    failed: int
+    digits: int
+    review: int
+    troubles: tuple[tuple[str, str, int], ...] = ()
+    last_failures: tuple[tuple[str, str], ...] = ()
+
+
+class Ledger:
+    """An OUTBOX, by one process at a time."""
+
+    def __init__(self, outbox: Path) -> None:
+        """Know the place; `open` makes it."""
+        self.outbox = outbox
+        self._own = outbox / OWN_FOLDER
+        self._base: sqlite3.Connection | None = None
+        self._torn = True  # whether something may have been left half done
+
+    def open(self, inbox: Path) -> None:
+        """Make what is missing, and undo what one that was killed left half done.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        with self._door():
+            for folder in (self._own / NEW_FOLDER, self.outbox / RESULTS, self.outbox / FAILED):
+                folder.mkdir(parents=True, exist_ok=True)
+            for left in (self._own / NEW_FOLDER).iterdir():
+                left.unlink()
+            self._mend()
+            statement = "INSERT OR REPLACE INTO facts VALUES ('inbox', ?)"
+            self._connected().execute(statement, (os.fsencode(inbox).decode(errors="backslashreplace"),))
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._base is not None:
+            self._base.close()
+            self._base = None
+
+    def handled(self) -> dict[str, tuple[int, int, State]]:
+        """For each path that is done the size, the time and what became of what lay there."""
+        with self._door():
+            rows = self._connected().execute("SELECT path, size, mtime_ns, state FROM files")
+            return {os.fsdecode(path): (size, mtime, state) for path, size, mtime, state in rows}
+
+    def state_of(self, found: Found) -> State | None:
+        """What became of this content at this path; None where it is new."""
+        with self._door():
+            sql = "SELECT state FROM listed WHERE path = ? AND sha256 = ?"
+            row = self._connected().execute(sql, (found.path, found.sha256)).fetchone()
+            state: State | None = row[0] if row else None
+            return state
+
+    def hash_of(self, name: str) -> str:
+        """The hash of what was done at a path last; empty where nothing was."""
+        with self._door():
+            sql = "SELECT sha256 FROM files WHERE path = ?"
+            row = self._connected().execute(sql, (os.fsencode(name),)).fetchone()
+            return str(row[0]) if row else ""
+
+    def reading(self, key: str, source: str) -> SheetReading | None:
+        """What was read before of the same content, whatever its name."""
+        with self._door():
+            row = self._connected().execute("SELECT reading FROM readings WHERE key = ?", (key,)).fetchone()
+            return journal.unpack(row[0], source) if row else None
+
+    def names_of(self, sha256: str) -> list[str]:
+        """Under which names a content is listed as read."""
+        with self._door():
+            sql = "SELECT name FROM listed WHERE sha256 = ? AND state = 'read' ORDER BY at"
+            return [str(name) for (name,) in self._connected().execute(sql, (sha256,))]
+
+    def note_seen_again(self, found: Found, state: State) -> None:
+        """Note that the same content lies at the same path with another time."""
+        with self._door(), self._transaction() as base:
+            _put_file(base, found, state)
+
+    def note_trouble(self, found: Found, error: str, tries: int) -> None:
+        """Note why a file is to be tried again."""
+        with self._door():
+            self._connected().execute("INSERT OR REPLACE INTO troubles VALUES (?, ?, ?)", (found.path, error, tries))
+
+    def list_read(self, found: Found, key: str, reading: SheetReading) -> str:
+        """Write a sheet that was read: its results, its rows in all.csv, and that it is done.
+
+        Args:
+            found: the file.
+            key: what the reading depends on: `journal.key_of`.
+            reading: of the sheet.
+
+        Returns:
+            The name it is listed by.
+
+        Raises:
+            OutputError: something cannot be written; then nothing is, and it can be tried again.
+        """
+        digits = [digit for page in reading.pages for *_, digit in page.digits()]
+        review = sum(digit.status == "review" for digit in digits)
+
+        def write_all(name: str, length: int) -> None:
+            named = replace(reading, source=name)
+            target = self._results(name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with write.open_output(target) as output:
+                write.write_csv([named], output, NOBODY)
+            self._append(named, length)
+
+        def settle(base: sqlite3.Connection, name: str) -> None:
+            base.execute("INSERT OR REPLACE INTO readings VALUES (?, ?)", (key, journal.pack(reading)))
+            counts = (len(digits), review, None)
+            base.execute("INSERT INTO listed VALUES (?,?,?,?,?,?,?,?)", _listing(found, name, "read", counts))
+
+        return self._carry_out("read", found, write_all, settle)
+
+    def list_failed(self, found: Found, error: str, origin: Path) -> str:
+        """Put a sheet that cannot be read into failed/ with the reason beside it.
+
+        Args:
+            found: the file.
+            error: one line that says why.
+            origin: where it lies; may be gone.
+
+        Returns:
+            The name it has below failed/.
+
+        Raises:
+            OutputError: something cannot be written; then nothing is, and it can be tried again.
+        """
+
+        def write_all(name: str, length: int) -> None:
+            target = self.outbox / FAILED / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self._own / NEW_FOLDER / "sheet"
+            fresh.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # gone meanwhile: what is left to keep is the error
+                try:
+                    os.link(origin, fresh)
+                except FileNotFoundError:
+                    raise
+                except OSError:  # on another file system, or on one without links
+                    shutil.copyfile(origin, fresh)
+                fresh.replace(target)
+            said = {"source": found.name, "sha256": found.sha256, "error": error, "at": _now()}
+            note = self._own / NEW_FOLDER / "error.json"
+            note.write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
+            note.replace(target.with_name(target.name + ".json"))
+
+        def settle(base: sqlite3.Connection, name: str) -> None:
+            listing = _listing(found, name, "failed", (0, 0, error))
+            base.execute("INSERT OR REPLACE INTO listed VALUES (?,?,?,?,?,?,?,?)", listing)
+
+        return self._carry_out("failed", found, write_all, settle)
+
+    def take_away(self, origin: Path, name: str) -> None:
+        """Move a sheet that was read into done/.
+
+        Raises:
+            OutputError: it cannot be moved; it stays where it is.
+        """
+        with self._door():
+            target = self.outbox / DONE / name
+            number = FIRST_NUMBER
+            while target.exists():
+                target = self.outbox / DONE / f"{name}~{number}"
+                number += 1
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                origin.rename(target)
+            except OSError:  # on another file system
+                fresh = self._own / NEW_FOLDER / "sheet"
+                shutil.copyfile(origin, fresh)
+                with fresh.open("rb+") as stream:
+                    os.fsync(stream.fileno())
+                shutil.copystat(origin, fresh)
+                fresh.replace(target)
+                origin.unlink()
+
+    def tally(self) -> Tally:
+        """What was done so far."""
+        with self._door():
+            return tally(self._connected())
+
+    # What is written is written so
+
+    def _carry_out(
+        self,
+        state: State,
+        found: Found,
+        write_all: Callable[[str, int], None],
+        settle: Callable[[sqlite3.Connection, str], None],
+    ) -> str:
+        """Note what is to be written, write it, and take the note back together with listing it."""
+        with self._door():
+            if self._torn:
+                self._mend()
+            name = self._free_name(found.name, state)
+            length = self._length()
+            self._torn = True
+            with self._transaction() as base:
+                base.execute("INSERT INTO intent VALUES (1, ?, ?, ?)", (state, name, length))
+            try:
+                write_all(name, length)
+                with self._transaction() as base:
+                    settle(base, name)
+                    _put_file(base, found, state)
+                    base.execute("DELETE FROM troubles WHERE path = ?", (found.path,))
+                    base.execute("DELETE FROM intent")
+            except (OSError, OutputError, sqlite3.Error):
+                with suppress(OSError, sqlite3.Error):  # the next one mends it where this is not possible now
+                    self._mend()
+                raise
+            self._torn = False
+            return name
+
+    def _mend(self) -> None:
+        """Undo what was begun and not finished."""
+        base = self._connected()
+        row = base.execute("SELECT state, name, length FROM intent").fetchone()
+        if row is not None:
+            state, name, length = row
+            if state == "read":
+                target = self._results(name)
+                for part in target.parent.glob(f".{_escaped(target.name[: write.MAX_STEM])}.*.part"):
+                    part.unlink()
+                target.unlink(missing_ok=True)
+                if self._length() > length:
+                    with (self.outbox / ALL_FILE).open("rb+") as stream:
+                        stream.truncate(length)
+                        os.fsync(stream.fileno())
+            else:
+                target = self.outbox / FAILED / name
+                target.unlink(missing_ok=True)
+                target.with_name(target.name + ".json").unlink(missing_ok=True)
+            base.execute("DELETE FROM intent")
+        self._torn = False
+
+    def _append(self, reading: SheetReading, length: int) -> None:
+        """Write a sheet's rows behind the others', and see that they are on the disk."""
+        text = io.StringIO()
+        write.write_csv([reading], text, NOBODY)
+        content = text.getvalue().encode("utf-8", "backslashreplace")
+        if length:
+            _, _, content = content.partition(b"\n")
+        with (self.outbox / ALL_FILE).open("ab+") as stream:
+            if length:
+                stream.seek(-1, os.SEEK_END)
+                if stream.read(1) != b"\n":  # somebody has edited it
+                    stream.write(b"\n")
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def _length(self) -> int:
+        try:
+            return (self.outbox / ALL_FILE).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _results(self, name: str) -> Path:
+        return self.outbox / RESULTS / f"{name}.csv"
+
+    def _free_name(self, wanted: str, state: State) -> str:
+        """The name itself, or with a number where another content has it."""
+        base = self._connected()
+        folder, slash, last = os.fsencode(wanted).decode(errors="backslashreplace").rpartition("/")
+        wanted = folder + slash + write.fitting(last)
+        name, number = wanted, FIRST_NUMBER
+        while True:
+            taken = base.execute("SELECT 1 FROM listed WHERE name = ?", (name,)).fetchone()
+            target = self._results(name) if state == "read" else self.outbox / FAILED / name
+            if taken is None and not os.path.lexists(target):
+                return name
+            name, number = f"{wanted}~{number}", number + 1
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._base is None:
+            self._base = journal.connect(self._own / BASE_FILE, synchronous="FULL")
+            for table in TABLES:
+                self._base.execute(table)
+        return self._base
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        base = self._connected()
+        base.execute("BEGIN IMMEDIATE")
+        try:
+            yield base
+            base.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # SQLite has rolled it back by itself where the disk is full
+                base.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _door(self) -> Iterator[None]:
+        """Turn what can go wrong in the OUTBOX into one error; the database is opened anew after."""
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            with suppress(sqlite3.Error):
+                self.close()
+            self._base = None
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise OutputError(f"{self.outbox}: cannot be written: {reason}; make room or mend it") from error
+
+
+NOBODY = write.Generator("", "", "")  # a CSV does not say what made it
+
+
+def tally(base: sqlite3.Connection) -> Tally:
+    """What a ledger's database says."""
+    counts = dict(base.execute("SELECT state, COUNT(*) FROM listed GROUP BY state").fetchall())
+    digits, review = base.execute("SELECT TOTAL(digits), TOTAL(review) FROM listed").fetchone()
+    inbox = base.execute("SELECT value FROM facts WHERE name = 'inbox'").fetchone()
+    troubles = base.execute("SELECT path, error, tries FROM troubles ORDER BY path").fetchall()
+    last = base.execute("SELECT name, error FROM listed WHERE state = 'failed' ORDER BY at DESC LIMIT 5").fetchall()
+    return Tally(
+        inbox=inbox[0] if inbox else "",
+        read=counts.get("read", 0),
+        failed=counts.get("failed", 0),
+        digits=int(digits),
+        review=int(review),
+        troubles=tuple((os.fsdecode(path), error, tries) for path, error, tries in troubles),
+        last_failures=tuple((name, error) for name, error in last),
+    )
+
+
+def _put_file(base: sqlite3.Connection, found: Found, state: State) -> None:
+    row = (found.path, found.size, found.mtime_ns, found.sha256, state)
+    base.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", row)
+
+
+def _listing(found: Found, name: str, state: State, counts: tuple[int, int, str | None]) -> tuple[object, ...]:
+    """A row of `listed`; `counts` are its digits, those to review, and the error."""
+    return (found.path, found.sha256, name, state, *counts, _now())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _escaped(name: str) -> str:
+    """A name as a pattern that matches it alone."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

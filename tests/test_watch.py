@@ -1,0 +1,694 @@
+"""A watched folder: every sheet is read once, or stands in failed/ with the reason, whatever happens meanwhile.
+
+A scenario runs in a thread of its own beside the watch, and waits for what the watch says, never for a time.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from readers import LoaderRecipe, StubRecipe
+from stub import Paper, write_model
+
+from digitize import ledger, models, watch, write
+from digitize.errors import ModelError, OutputError, UsageError
+from digitize.ledger import Found, Ledger
+from digitize.records import Box, Digit, Line, Number, PageReading, SheetReading
+from digitize.watch import Counts, Options
+
+SETTLE = 0.05  # seconds
+PAUSE = 0.02  # seconds before a second try, and until trouble is looked at again
+SHARED = Path(os.environ.get("DIGITIZE_SHARED") or Path(__file__).resolve().parents[1] / ".." / "shared")
+HOSTILE = SHARED / "data" / "hostile"
+PATIENCE = 60.0  # seconds for the watch to say something
+
+
+class Heard(logging.Handler):
+    """Hears what is logged, and waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._said = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._said:
+            self.lines.append(record.getMessage())
+            self._said.notify_all()
+
+    def wait(self, words: str, times: int = 1) -> None:
+        """Wait until so many lines with these words were said."""
+        with self._said:
+            heard = self._said.wait_for(lambda: self.count(words) >= times, PATIENCE)
+        assert heard, f"never said: {words!r}, but {self.lines}"
+
+    def count(self, words: str) -> int:
+        """In how many lines these words were said."""
+        return sum(words in line for line in self.lines)
+
+
+@dataclass
+class Scene:
+    """An inbox, an OUTBOX, and a watch between them."""
+
+    place: Path
+    heard: Heard
+    made: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def inbox(self) -> Path:
+        return self.place / "inbox"
+
+    @property
+    def outbox(self) -> Path:
+        return self.place / "outbox"
+
+    @property
+    def model(self) -> Path:
+        return self.place / "model"
+
+    def put(self, name: str, text: str | None = None) -> bytes:
+        """Let a sheet arrive; unlike every other where no text is given."""
+        self.made += 1
+        path = self.inbox / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = drawn(text or f"{1000 + self.made}")
+        path.write_bytes(content)
+        return content
+
+    def watch(self, **options: Any) -> Counts:
+        """Watch in this thread until it ends."""
+        recipe = StubRecipe(model=str(self.model), detector="none")
+        usual = {"settle": SETTLE, "pause": PAUSE, "trouble_pause": PAUSE, "jobs": 1, "recipe": recipe}
+        return watch.watch(Options(self.inbox, self.outbox, **{**usual, **self.options, **options}))
+
+    def once(self, **options: Any) -> Counts:
+        """Watch until nothing waits."""
+        return self.watch(once=True, **options)
+
+    def play(self, scenario: Callable[[], None], **options: Any) -> Counts:
+        """Watch while a scenario is played, and end it by a signal."""
+        trouble: list[BaseException] = []
+
+        def played() -> None:
+            try:
+                self.heard.wait("watching:")
+                scenario()
+            except BaseException as error:  # noqa: BLE001 - raised again in the test's own thread
+                trouble.append(error)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        self.heard.lines.clear()
+        thread = threading.Thread(target=played)
+        thread.start()
+        try:
+            counts = self.watch(**options)
+        finally:
+            thread.join()
+        if trouble:
+            raise trouble[0]
+        return counts
+
+    def rows(self) -> list[write.Row]:
+        """What all.csv holds."""
+        if not (self.outbox / "all.csv").exists():
+            return []
+        with (self.outbox / "all.csv").open(newline="", encoding="utf-8") as stream:
+            return list(write.read_csv(stream))
+
+    def listed(self) -> dict[str, str]:
+        """For each source in all.csv its digits; each has to stand there in one piece."""
+        texts: dict[str, str] = {}
+        before = ""
+        for row in self.rows():
+            assert row.source == before or row.source not in texts, f"{row.source} stands there twice"
+            texts[row.source] = texts.get(row.source, "") + str(row.digit)
+            before = row.source
+        return texts
+
+    def files(self, folder: str) -> list[str]:
+        """What lies in a folder of the OUTBOX."""
+        base = self.outbox / folder
+        return sorted(path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file())
+
+    def failures(self) -> dict[str, str]:
+        """For each sheet in failed/ the error that stands beside it."""
+        notes = [name for name in self.files("failed") if name.endswith(".json")]
+        return {name[:-5]: json.loads((self.outbox / "failed" / name).read_text())["error"] for name in notes}
+
+
+def drawn(text: str) -> bytes:
+    """A PNG with a number on it."""
+    paper = Paper(90, 40 * len(text) + 60)
+    paper.number(text, 30, 30, height=30)
+    stream = io.BytesIO()
+    Image.fromarray(paper.gray()).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    log = logging.getLogger("digitize")
+    before = log.level, log.propagate, log.handlers[:]
+    heard = Heard()
+    log.handlers[:] = [heard]
+    log.setLevel(logging.INFO)
+    made = Scene(tmp_path, heard)
+    made.inbox.mkdir()
+    write_model(made.model)
+    yield made
+    log.setLevel(before[0])
+    log.propagate = before[1]
+    log.handlers[:] = before[2]
+
+
+# What is read
+
+
+def test_what_lies_there_is_read_and_what_is_no_sheet_is_left_alone(scene: Scene) -> None:
+    scene.put("1.png", "904")
+    scene.put("a/1.png", "37")
+    scene.put("a/b/1.png", "5216")
+    for name in (".hidden.png", "Thumbs.db", "x.png.part", "y.png.tmp", "~$1.png", "@eaDir/1.png", ".git/1.png"):
+        scene.put(name)
+    scene.put("notes.txt")
+    (scene.inbox / "link.png").symlink_to(scene.inbox / "1.png")
+    (scene.inbox / "folder.png").symlink_to(scene.inbox / "a")
+    os.mkfifo(scene.inbox / "pipe.png")
+    assert scene.once() == Counts(read=3)
+    assert scene.listed() == {"1.png": "904", "a/1.png": "37", "a/b/1.png": "5216"}
+    assert scene.files("results") == ["1.png.csv", "a/1.png.csv", "a/b/1.png.csv"]
+    assert scene.files("failed") == []
+    assert scene.heard.count("notes.txt: is left alone") == 1
+
+
+def test_the_results_of_a_sheet_are_its_rows(scene: Scene) -> None:
+    scene.put("a/1.png", "904")
+    scene.put("2.png", "37")
+    scene.once()
+    for name in ("a/1.png", "2.png"):
+        with (scene.outbox / "results" / f"{name}.csv").open(newline="") as stream:
+            assert list(write.read_csv(stream)) == [row for row in scene.rows() if row.source == name]
+
+
+@pytest.mark.parametrize("poll", [None, 0.1])
+def test_sheets_are_read_however_they_arrive(scene: Scene, poll: float | None) -> None:
+    whole = drawn("123456")
+
+    def arrive() -> None:
+        scene.put("first.png", "904")
+        scene.heard.wait("first.png: read")
+        part = scene.inbox / "renamed.png.part"
+        part.write_bytes(drawn("37"))
+        part.rename(scene.inbox / "renamed.png")
+        staged = scene.place / "staged"
+        (staged / "deep").mkdir(parents=True)
+        (staged / "deep" / "moved.png").write_bytes(drawn("5216"))
+        staged.rename(scene.inbox / "staged")
+        scene.heard.wait("renamed.png: read")
+        scene.heard.wait("moved.png: read")
+        with (scene.inbox / "slow.png").open("wb") as stream:
+            stream.write(whole[: len(whole) // 2])
+        scene.heard.wait("slow.png: is truncated")
+        with (scene.inbox / "slow.png").open("ab") as stream:
+            stream.write(whole[len(whole) // 2 :])
+        scene.heard.wait("slow.png: read")
+
+    counts = scene.play(arrive, poll=poll, pause=30.0)
+    assert counts == Counts(read=4, stopped_by=signal.SIGTERM)
+    texts = {"first.png": "904", "renamed.png": "37", "staged/deep/moved.png": "5216", "slow.png": "123456"}
+    assert scene.listed() == texts
+    assert scene.files("failed") == []
+
+
+def test_a_walk_finds_what_no_event_told_of(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("digitize.watch._Events._tell", lambda *_: None)
+
+    def arrive() -> None:
+        scene.put("1.png", "904")
+        scene.heard.wait("1.png: read")
+
+    scene.play(arrive, rescan=0.2)
+    assert scene.listed() == {"1.png": "904"}
+
+
+def test_a_listener_that_fails_does_not_end_the_watch(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("too many watches")
+
+    monkeypatch.setattr("watchfiles.watch", fail)
+
+    def arrive() -> None:
+        scene.heard.wait("gives no events")
+        scene.put("1.png", "904")
+        scene.heard.wait("1.png: read")
+
+    scene.play(arrive, rescan=0.2)
+    assert scene.listed() == {"1.png": "904"}
+
+
+# Once each
+
+
+def test_nothing_is_read_again_by_the_next_watch(scene: Scene) -> None:
+    scene.put("1.png", "904")
+    scene.put("text.png")
+    (scene.inbox / "text.png").write_text("dear reader")
+    assert scene.once() == Counts(read=1, failed=1)
+    assert scene.once() == Counts()
+    os.utime(scene.inbox / "1.png", (1, 1))
+    assert scene.once() == Counts()
+    assert scene.heard.count("1.png: is the same as before") == 1
+    assert scene.listed() == {"1.png": "904"}
+
+
+def test_the_same_content_under_another_name_is_listed_and_not_read(scene: Scene) -> None:
+    content = scene.put("1.png", "904")
+    (scene.inbox / "2.png").write_bytes(content)
+    assert scene.once() == Counts(read=2)
+    (scene.inbox / "3.png").write_bytes(content)
+    assert scene.once() == Counts(read=1)
+    assert scene.listed() == {"1.png": "904", "2.png": "904", "3.png": "904"}
+    assert scene.heard.count("it is listed too, and not read again") == 2
+
+
+def test_another_content_under_a_name_gets_a_number(scene: Scene) -> None:
+    for text in ("904", "37", "5216"):
+        scene.put("a/1.png", text)
+        scene.once()
+    assert scene.listed() == {"a/1.png": "904", "a/1.png~2": "37", "a/1.png~3": "5216"}
+    assert scene.files("results") == ["a/1.png.csv", "a/1.png~2.csv", "a/1.png~3.csv"]
+
+
+def test_what_was_read_is_moved_or_deleted_and_nothing_else(scene: Scene) -> None:
+    content = scene.put("a/1.png", "904")
+    scene.put("bad.png")
+    (scene.inbox / "bad.png").write_text("dear reader")
+    assert scene.once(done="move") == Counts(read=1, failed=1)
+    assert (scene.outbox / "done" / "a" / "1.png").read_bytes() == content
+    assert (scene.inbox / "bad.png").exists()
+    assert not (scene.inbox / "a" / "1.png").exists()
+    scene.put("2.png", "37")
+    (scene.inbox / "3.png").write_bytes(content)
+    assert scene.once(done="delete") == Counts(read=2)
+    assert [path.name for path in scene.inbox.rglob("*") if path.is_file()] == ["bad.png"]
+    assert scene.listed() == {"a/1.png": "904", "2.png": "37", "3.png": "904"}
+
+
+def test_a_sheet_that_was_read_before_a_kill_is_put_away_after(scene: Scene) -> None:
+    scene.put("1.png", "904")
+    scene.once()
+    assert (scene.inbox / "1.png").exists()
+    assert scene.once(done="delete") == Counts()
+    assert not (scene.inbox / "1.png").exists()
+
+
+# What fails
+
+
+def test_what_will_not_pass_fails_at_once_with_its_reason_beside_it(scene: Scene) -> None:
+    scene.put("a/text.png")
+    (scene.inbox / "a" / "text.png").write_text("dear reader")
+    scene.put("good.png", "904")
+    assert scene.once() == Counts(read=1, failed=1)
+    assert scene.files("failed") == ["a/text.png", "a/text.png.json"]
+    assert "is text, no image" in scene.failures()["a/text.png"]
+    assert (scene.outbox / "failed" / "a" / "text.png").read_text() == "dear reader"
+    assert (scene.inbox / "a" / "text.png").exists()
+    assert scene.heard.count("tried again") == 0
+
+
+@pytest.mark.parametrize("content", [b"", drawn("904")[:-40]], ids=["empty", "cut short"])
+def test_what_may_pass_is_tried_again_and_then_fails(scene: Scene, content: bytes) -> None:
+    (scene.inbox / "1.png").write_bytes(content)
+    assert scene.once() == Counts(failed=1)
+    assert scene.heard.count("it is tried again") == watch.TRIES - 1
+    assert f"tried {watch.TRIES} times" in scene.failures()["1.png"]
+
+
+def test_sheets_that_bring_their_process_down_fail_alone(scene: Scene) -> None:
+    for name in ("a", "crash", "hungry", "endless", "bug", "z"):
+        scene.put(f"{name}.png")
+    counts = scene.once(jobs=2, sheet_timeout=6.0)
+    assert counts == Counts(read=2, failed=4)
+    assert sorted(scene.listed()) == ["a.png", "z.png"]
+    reasons = scene.failures()
+    assert "SIGSEGV" in reasons["crash.png"]
+    assert "memory" in reasons["hungry.png"]
+    assert "took longer than 6 s" in reasons["endless.png"]
+    assert "a planted bug" in reasons["bug.png"]
+
+
+def test_a_sheet_that_vanishes_while_it_is_read_is_no_failure(scene: Scene) -> None:
+    scene.put("vanish.png")
+    scene.put("1.png", "904")
+    assert scene.once() == Counts(read=1)
+    assert scene.heard.count("vanish.png: is gone from the inbox") == 1
+    assert scene.files("failed") == []
+
+
+def test_a_sheet_that_changes_while_it_is_read_is_read_again(scene: Scene) -> None:
+    scene.put("gated.png", "904")
+    for pipe in ("began", "go"):
+        os.mkfifo(scene.place / pipe)
+
+    def change() -> None:
+        with (scene.place / "began").open() as began:
+            began.read()
+        (scene.inbox / "gated.png").write_bytes(drawn("37"))
+        (scene.place / "began").unlink()
+        with (scene.place / "go").open("w") as go:
+            go.write("x")
+        scene.heard.wait("gated.png: read")
+
+    scene.play(change)
+    assert scene.heard.count("has changed while it was read") == 1
+    assert scene.listed() == {"gated.png": "37"}
+
+
+@pytest.mark.skipif(not HOSTILE.is_dir(), reason=f"no hostile files at {HOSTILE}: set DIGITIZE_SHARED")
+def test_hostile_files_dropped_in_at_once_cost_no_good_sheet(scene: Scene) -> None:
+    good = {f"{place}/good.png" for place in ("a", "images", "z")}
+    for name in good:
+        scene.put(name)
+    shutil.copytree(HOSTILE, scene.inbox, symlinks=True, dirs_exist_ok=True)
+    dropped = {found.name for found in watch._walk(scene.inbox)}
+    # Every file is opened and decoded as it always is; to look for digits on all of them would take minutes.
+    counts = scene.once(jobs=2, recipe=LoaderRecipe())
+    assert counts.read + counts.failed == len(dropped) > 400
+    results = {name.removesuffix(".csv") for name in scene.files("results")}
+    failures = scene.failures()
+    assert results | set(failures) == dropped
+    assert not results & set(failures)
+    assert good <= results
+    assert len(failures) > 20
+    assert all(re.fullmatch(r"[^\n]+: [^\n]+; [^\n]+", error) for error in failures.values())
+
+
+# The end
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_sheet_in_hand_be_finished(scene: Scene, number: signal.Signals) -> None:
+    scene.put("gated.png", "904")
+    for pipe in ("began", "go"):
+        os.mkfifo(scene.place / pipe)
+
+    def stop() -> None:
+        with (scene.place / "began").open() as began:
+            began.read()
+        scene.put("late.png")
+        os.kill(os.getpid(), number)
+        with (scene.place / "go").open("w") as go:
+            go.write("x")
+        scene.heard.wait("stopped:")
+
+    handler = signal.signal(signal.SIGTERM, lambda *_: None)  # the scene's own at the end comes after the watch's
+    try:
+        counts = scene.play(stop)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert counts == Counts(read=1, stopped_by=number)
+    assert counts.interrupted == (number == signal.SIGINT)
+    assert scene.listed() == {"gated.png": "904"}
+    (scene.place / "began").unlink()
+    assert scene.once() == Counts(read=1)
+
+
+# Folders, locks and disks
+
+
+def test_folders_in_one_another_are_refused(scene: Scene) -> None:
+    for inbox, outbox in [("inbox", "inbox/out"), ("inbox", "inbox"), ("inbox", "."), ("inbox", "inbox/../inbox/x")]:
+        with pytest.raises(UsageError, match="lie in one another"):
+            watch.watch(Options(scene.place / inbox, scene.place / outbox))
+    with pytest.raises(UsageError, match="is no folder"):
+        watch.watch(Options(scene.place / "missing", scene.outbox))
+    (scene.place / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be made"):
+        watch.watch(Options(scene.inbox, scene.place / "file"))
+
+
+def test_a_second_watch_on_the_same_folders_is_refused(scene: Scene) -> None:
+    def second() -> None:
+        with pytest.raises(UsageError, match="another digitize watch"):
+            watch.watch(Options(scene.inbox, scene.place / "other"))
+        (scene.place / "inbox2").mkdir()
+        with pytest.raises(UsageError, match="another digitize watch"):
+            watch.watch(Options(scene.place / "inbox2", scene.outbox))
+        assert "a watch is running" in watch.status(scene.outbox)
+
+    scene.play(second)
+    assert scene.once() == Counts(), "the lock is gone with the one who held it"
+
+
+def test_a_model_that_is_not_there_is_an_error_at_the_start(scene: Scene) -> None:
+    (scene.model / models.TFLITE_FILE).write_bytes(b"another")
+    with pytest.raises(ModelError, match="sha256"):
+        scene.once()
+
+
+def test_a_full_disk_is_waited_out(scene: Scene) -> None:
+    scene.put("0.png", "904")
+    scene.once()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill() -> None:
+        (scene.place / "staged.png").write_bytes(drawn("37"))
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, ((scene.outbox / "all.csv").stat().st_size + 20, hard))
+            (scene.place / "staged.png").rename(scene.inbox / "1.png")
+            scene.heard.wait("cannot be written")
+            assert scene.listed() == {"0.png": "904"}
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        scene.heard.wait("can be written again")
+        scene.put("2.png", "5216")
+        scene.heard.wait("2.png: read")
+
+    scene.play(fill)
+    assert scene.heard.count("cannot be written") == 1, "once a minute"
+    assert scene.listed() == {"0.png": "904", "1.png": "37", "2.png": "5216"}
+    assert scene.files("failed") == []
+    assert [name for name in scene.files(".") if name.endswith(".part")] == []
+
+
+@pytest.fixture
+def mounted(scene: Scene) -> Iterator[None]:
+    """A small file system for an OUTBOX."""
+    scene.outbox.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(scene.outbox)]
+    if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    yield
+    subprocess.run(["umount", "-l", str(scene.outbox)], check=True, capture_output=True)
+
+
+@pytest.mark.usefixtures("mounted")
+def test_a_small_file_system_that_fills_is_waited_out(scene: Scene) -> None:
+    def fill() -> None:
+        scene.put("1.png", "904")
+        scene.heard.wait("1.png: read")
+        filler = scene.outbox / "filler"
+        with filler.open("wb", buffering=0) as stream:
+            for size in (4096, 1):
+                try:
+                    while stream.write(b"x" * size):
+                        pass
+                except OSError:
+                    pass
+        scene.put("2.png", "37")
+        scene.heard.wait("cannot be written")
+        assert scene.listed() == {"1.png": "904"}
+        filler.unlink()
+        scene.heard.wait("2.png: read")
+
+    scene.play(fill)
+    assert scene.listed() == {"1.png": "904", "2.png": "37"}
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let nothing below a folder be written: by its permissions, or for root, who has them all, by a mount over it."""
+    if os.geteuid():
+        folders = [path for path in (folder, *folder.rglob("*")) if path.is_dir()]
+        for path in folders:
+            path.chmod(0o555)
+        yield
+        for path in folders:
+            path.chmod(0o755)
+        return
+    if subprocess.run(["mount", "--bind", folder, folder], check=False, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True, capture_output=True)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True, capture_output=True)
+
+
+def test_an_outbox_that_becomes_read_only_is_waited_out(scene: Scene) -> None:
+    def lock() -> None:
+        scene.put("1.png", "904")
+        scene.heard.wait("1.png: read")
+        with read_only(scene.outbox):
+            scene.put("2.png", "37")
+            scene.heard.wait("cannot be written")
+            assert scene.listed() == {"1.png": "904"}
+        scene.heard.wait("2.png: read")
+
+    scene.play(lock)
+    assert scene.listed() == {"1.png": "904", "2.png": "37"}
+    assert scene.files("failed") == []
+
+
+def test_an_inbox_that_vanishes_is_waited_for(scene: Scene) -> None:
+    def vanish() -> None:
+        scene.put("1.png", "904")
+        scene.heard.wait("1.png: read")
+        scene.inbox.rename(scene.place / "elsewhere")
+        scene.heard.wait("cannot be watched")
+        (scene.place / "elsewhere").rename(scene.inbox)
+        scene.heard.wait("is there again")
+        scene.put("2.png", "37")
+        scene.heard.wait("2.png: read")
+        shutil.rmtree(scene.inbox)
+        scene.heard.wait("cannot be watched", 2)
+        scene.inbox.mkdir()
+        scene.put("3.png", "5216")
+        scene.heard.wait("3.png: read")
+
+    scene.play(vanish, rescan=0.2)
+    assert scene.listed() == {"1.png": "904", "2.png": "37", "3.png": "5216"}
+
+
+def test_a_model_that_is_swapped_is_loaded_anew_and_a_broken_one_waited_for(scene: Scene) -> None:
+    tflite, card = scene.model / models.TFLITE_FILE, scene.model / models.CARD_FILE
+
+    def swap() -> None:
+        scene.put("1.png", "904")
+        scene.heard.wait("1.png: read")
+        tflite.write_bytes(b"a better one")
+        scene.put("2.png", "37")
+        scene.heard.wait("sheets wait until that is mended")
+        content = {**json.loads(card.read_text()), "name": "better"}
+        models.write_card(scene.model, content)
+        scene.heard.wait("2.png: read")
+
+    scene.play(swap)
+    assert scene.heard.count("the model has changed") >= 1
+    assert scene.listed() == {"1.png": "904", "2.png": "37"}
+    assert scene.files("failed") == []
+
+
+# The ledger
+
+
+def reading(text: str) -> SheetReading:
+    digits = tuple(Digit(int(c), 0.5, 1, 0.25, "review", Box(9 * k, 1, 8, 9)) for k, c in enumerate(text))
+    return SheetReading("", "", (PageReading(1, 99, 20, (Line((Number(digits),)),)),))
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing that the ledger would catch."""
+
+
+@pytest.mark.parametrize("at", ["ledger._put_file", "ledger.Ledger._append", "write._take_place"])
+def test_what_a_kill_left_half_done_is_undone(scene: Scene, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    book = Ledger(scene.outbox)
+    book.open(scene.inbox)
+    book.list_read(Found("a/1.png", 1, 1, "aa"), "k1", reading("904"))
+    before = (scene.outbox / "all.csv").read_bytes()
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"digitize.{at}", kill)
+        with pytest.raises(Killed):
+            book.list_read(Found("a/2.png", 1, 1, "bb"), "k2", reading("37"))
+    book.close()
+    again = Ledger(scene.outbox)
+    again.open(scene.inbox)
+    assert (scene.outbox / "all.csv").read_bytes() == before
+    assert scene.files("results") == ["a/1.png.csv"]
+    assert again.list_read(Found("a/2.png", 1, 1, "bb"), "k2", reading("37")) == "a/2.png"
+    again.close()
+    assert scene.listed() == {"a/1.png": "904", "a/2.png": "37"}
+
+
+def test_nothing_is_cut_where_nothing_was_begun(scene: Scene) -> None:
+    book = Ledger(scene.outbox)
+    book.open(scene.inbox)
+    book.list_read(Found("1.png", 1, 1, "aa"), "k1", reading("904"))
+    book.close()
+    with (scene.outbox / "all.csv").open("ab") as stream:
+        stream.write(b"a remark")
+    again = Ledger(scene.outbox)
+    again.open(scene.inbox)
+    again.list_read(Found("2.png", 1, 1, "bb"), "k2", reading("37"))
+    again.close()
+    lines = (scene.outbox / "all.csv").read_text().splitlines()
+    assert lines[4] == "a remark"
+    assert [line.split(",")[0] for line in lines] == ["source", *["1.png"] * 3, "a remark", *["2.png"] * 2]
+
+
+def test_the_status_says_what_was_read_failed_and_is_waiting(scene: Scene) -> None:
+    scene.put("1.png", "904")
+    scene.put("text.png")
+    (scene.inbox / "text.png").write_text("dear reader")
+    scene.once()
+    scene.put("new.png")
+    said = watch.status(scene.outbox)
+    assert "no watch runs" in said
+    assert "read: 1 sheets, 3 digits" in said
+    assert "failed: 1 sheets\n  text.png: " in said
+    assert "waiting: 1 files" in said
+    with pytest.raises(UsageError, match="nothing was ever watched"):
+        watch.status(scene.inbox)
+
+
+def test_names_that_are_no_text_are_listed(scene: Scene) -> None:
+    name = os.fsdecode(b"\xff.png")
+    try:
+        (scene.inbox / name).write_bytes(drawn("904"))
+    except OSError:
+        pytest.skip("this file system takes only text for names")
+    assert scene.once() == Counts(read=1)
+    assert scene.listed() == {r"\xff.png": "904"}
+    assert scene.once() == Counts()
+
+
+def test_names_as_long_as_can_be_are_listed(scene: Scene) -> None:
+    names = [f"{letter * 251}.png" for letter in "ab"]
+    names.append("ü" * 125 + ".png")
+    for name in names:
+        scene.put(name)
+    (scene.inbox / f"{'t' * 251}.png").write_text("dear reader")
+    assert scene.once() == Counts(read=3, failed=1)
+    assert len(scene.listed()) == 3
+    assert len(scene.files("failed")) == 2
+    assert scene.once() == Counts()
+
+
+def test_the_ledgers_folder_is_where_it_is_said_to_be(scene: Scene) -> None:
+    scene.once()
+    assert scene.files(ledger.OWN_FOLDER) == [ledger.BASE_FILE, ledger.LOCK_FILE]
