@@ -6,6 +6,7 @@ stdout or a file; everything that is said goes to stderr.
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
@@ -18,6 +19,10 @@ import typer
 from digitize import __version__, errors, options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typer.models import CommandInfo
+
     from digitize import batch
 
 app = typer.Typer(
@@ -774,7 +779,7 @@ def main() -> None:
     """Run the command line; every error that the program knows ends in one line and its exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        code = app(standalone_mode=False) or 0
+        code = program(sys.argv[1:])(standalone_mode=False) or 0
         if code == errors.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
             raise KeyboardInterrupt
         sys.exit(code)
@@ -789,6 +794,44 @@ def main() -> None:
             raise
         error.show()  # type: ignore[attr-defined]
         sys.exit(errors.UsageError.exit_code)
+
+
+def program(words: Sequence[str]) -> typer.Typer:
+    """The program with the options of the command asked for, and of the others only what `--help` says of them.
+
+    To work out the options of all commands takes as long as everything else before a command begins.
+
+    Args:
+        words: of the command line.
+    """
+    wanted = next((word for word in words if not word.startswith("-")), None)
+    whole = copy.copy(app)
+    whole.registered_commands = [
+        info if _name(info) == wanted else _closed(info) for info in app.registered_commands if info.callback
+    ]
+    whole.registered_groups = []
+    for group in app.registered_groups:
+        group = copy.copy(group)
+        if group.name != wanted and group.typer_instance is not None:
+            group.typer_instance = copy.copy(group.typer_instance)
+            group.typer_instance.registered_commands = []
+        whole.registered_groups.append(group)
+    return whole
+
+
+def _name(info: CommandInfo) -> str:
+    return info.name or str(getattr(info.callback, "__name__", ""))
+
+
+def _closed(info: CommandInfo) -> CommandInfo:
+    """A command without its options."""
+
+    def nothing() -> None: ...
+
+    nothing.__doc__ = info.callback.__doc__
+    closed = copy.copy(info)
+    closed.name, closed.callback = _name(info), nothing
+    return closed
 
 
 def _is_usage(error: Any) -> bool:

@@ -7,8 +7,8 @@ how far its edges are (Zhou, Wang & Krähenbühl, "Objects as Points", 2019; our
 wide as they are high, since digits stand side by side). What it takes for one digit is a *place*.
 
 It was trained on digits about `UNIT` pixels tall, so a page is brought to that size first; where a page holds digits
-of several sizes, it is looked at in several. A page that takes few blocks is looked at three times in nearly the same
-size, and the answers are averaged. The page is cut into overlapping blocks of one shape, and the blocks of many pages
+of several sizes, it is looked at in several. A page that takes few blocks is looked at two or three times in nearly the
+same size, and the answers are averaged. The page is cut into overlapping blocks of one shape, and the blocks of many pages
 are answered in one batch; blocks without ink are left out.
 """
 
@@ -37,7 +37,7 @@ LEAST = 0.08  # probability of a middle from which a cell is a place
 SAME = 0.45  # intersection over union from which two places are one
 INSIDE = 0.75  # share of the smaller of two places that the other holds to be the same
 LOOKS = (0.87, 1.15)  # of a size: the further looks at a page that takes few blocks; chosen on validation sheets
-MOST_REPEATED = 6  # blocks up to which a page is looked at again
+MOST_REPEATED = (6, 64)  # blocks up to which a page is looked at thrice, and twice
 SPREAD = 0.7  # log of a size's distance from `UNIT` at which a place counts for 1/e when several sizes were looked at
 NARROWEST, LOWEST = 1.5, 3.0  # pixels: less is no digit
 BATCH_SIZE = 32  # blocks at once, at most
@@ -139,17 +139,18 @@ class Peaks:
 
 
 def look_at(shade: Gray, zoom: float) -> list[Block]:
-    """Cut a page's blocks in one size; if they are few, three times in nearly that size.
+    """Cut a page's blocks in one size; if they are few, two or three times in nearly that size.
 
     Args:
         shade: uint8 (h, w), see `clean.Ink`.
         zoom: by which the page is resized.
     """
     blocks = cut_blocks(shade, zoom, size=(zoom, 1))
-    if len(blocks) > MOST_REPEATED:
+    looks = LOOKS[: sum(len(blocks) <= most for most in MOST_REPEATED)]
+    if not looks:
         return blocks
-    size = zoom, 1 + len(LOOKS)
-    again = [block for look in LOOKS for block in cut_blocks(shade, zoom * look, size=size)]
+    size = zoom, 1 + len(looks)
+    again = [block for look in looks for block in cut_blocks(shade, zoom * look, size=size)]
     return [replace(block, size=size) for block in blocks] + again
 
 
@@ -240,7 +241,11 @@ def find_places(peaks: Peaks, shape: tuple[int, int]) -> list[Place]:
     on_page = (edges[:, 2] > 0) & (edges[:, 3] > 0) & (edges[:, 0] < shape[1]) & (edges[:, 1] < shape[0])
     order = np.argsort(-worth, kind="stable")
     near = _Rows(edges)
-    return [_averaged(peaks, k, near, shape) for k in _distinct(edges, order[on_page[order]], near)]
+    places = [_averaged(peaks, k, near, shape) for k in _distinct(edges, order[on_page[order]], near)]
+    # What was seen apart may be one digit once the looks are averaged.
+    corners = np.array([(p.box.left, p.box.top, p.box.right, p.box.bottom) for p in places], float).reshape(-1, 4)
+    surest = np.argsort([-place.seen for place in places], kind="stable")
+    return [places[k] for k in sorted(_distinct(corners, surest, _Rows(corners)))]
 
 
 class _Rows:

@@ -327,7 +327,8 @@ class Scanner:
             drafts = self._turned_to_see(drafts)
         inked = []
         for draft in drafts:
-            draft.places = [place for place in draft.places if place.seen >= decode.LEAST_SEEN]
+            kept = decode.believed(draft.places)
+            draft.places = [place for place, is_kept in zip(draft.places, kept, strict=True) if is_kept]
             boxes = [widened(place.box, draft.ink.pen.shape) for place in draft.places]
             masks = segment.claim_ink(draft.ink.pen, boxes)
             inked.append([k for k, mask in enumerate(masks) if mask.any()])

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 from readers import StubRecipe
 from stub import Paper, StubDetector, StubModel, write_model
+from typer.testing import CliRunner
 
 from digitize import __version__, cli, watch, write
 
@@ -488,3 +489,11 @@ def test_review_refuses_in_one_line(digitize: Digitize, sheet: Path, words: list
     assert said.code == code
     assert len(said.err.splitlines()) == 1
     assert not Path("out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["scan", "--help"], ["models", "--help"], ["models", "show", "--help"]]
+)
+def test_a_program_with_one_command_open_says_the_same_as_the_whole(words: list[str]) -> None:
+    whole, opened = (CliRunner().invoke(one, words) for one in (cli.app, cli.program(words)))
+    assert (opened.exit_code, opened.output) == (whole.exit_code, whole.output)

@@ -253,3 +253,32 @@ def test_a_place_hardly_seen_is_not_reported_and_a_doubtful_one_is_doubted() -> 
 
 def test_of_no_places_nothing_is_found() -> None:
     assert agree([], np.zeros((0, 11), np.float32)) == []
+
+
+def placed(left: int, seen: float, *, top: int = 0) -> Place:
+    return Place(Box(left, top, 12, 20), seen, np.full(10, 0.1))
+
+
+def test_a_doubtful_place_is_believed_beside_a_sure_digit() -> None:
+    doubtful = decode.LEAST_SEEN - 0.05
+    assert decode.believed([placed(0, 0.95), placed(20, doubtful)]).tolist() == [True, True]
+    assert decode.believed([placed(0, 0.95), placed(200, doubtful)]).tolist() == [True, False]  # too far
+    assert decode.believed([placed(0, 0.95), placed(20, doubtful, top=40)]).tolist() == [True, False]  # another line
+    assert decode.believed([placed(0, 0.95), placed(20, 0.2)]).tolist() == [True, False]
+
+
+def test_among_many_places_more_is_asked_of_a_line_without_a_sure_digit() -> None:
+    few = [placed(20 * k, decode.LEAST_SEEN + 0.05) for k in range(decode.CROWD)]
+    many = [*few, placed(400, 0.1)]
+    assert decode.believed(few).all()
+    assert not decode.believed(many).any()
+    with_a_sure_one = [*many, placed(600, 0.9)]
+    assert decode.believed(with_a_sure_one)[: len(few)].all()
+
+
+def test_believing_twice_changes_nothing() -> None:
+    rng = np.random.default_rng(4)
+    places = [placed(int(rng.integers(400)), float(rng.random()), top=int(rng.integers(4)) * 30) for _ in range(60)]
+    kept = [place for place, is_kept in zip(places, decode.believed(places), strict=True) if is_kept]
+    assert decode.believed(kept).all()
+    assert decode.believed([]).shape == (0,)

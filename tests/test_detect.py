@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -120,10 +121,27 @@ def test_few_blocks_are_looked_at_again_and_many_are_not() -> None:
     blocks = detect.look_at(page, 1.0)
     assert [block.zoom for block in blocks] == [1.0, *detect.LOOKS]
     assert {block.size for block in blocks} == {(1.0, 3)}
-    large = np.full((900, 900), 200, np.uint8)
+    middling, large = (np.full((side, side), 200, np.uint8) for side in (600, 1400))
+    assert {block.size for block in detect.look_at(middling, 1.0)} == {(1.0, 2)}
     blocks = detect.look_at(large, 1.0)
-    assert len(blocks) > detect.MOST_REPEATED
+    assert len(blocks) > max(detect.MOST_REPEATED)
     assert {block.size for block in blocks} == {(1.0, 1)}
+
+
+def test_places_that_fall_together_once_looks_are_averaged_are_one() -> None:
+    """One look sees a digit whole, the other sees its two halves as well."""
+    size = (1.0, 2)
+    edges = np.array([[10, 10, 30, 40], [10, 10, 19, 40], [11, 10, 30, 40]], float)
+    zoom = np.array([1.0, 0.87, 0.87])
+    digits = np.tile(np.eye(10)[2], (3, 1))
+    peaks = detect.Peaks(np.array([0.5, 0.55, 0.6]), edges, digits, zoom, np.array([size] * 3))
+    places = detect.find_places(peaks, SHAPE)
+    for one, other in itertools.combinations(places, 2):
+        assert not is_same(corners_of(one), corners_of(other))
+
+
+def corners_of(place: Place) -> np.ndarray:
+    return np.array([place.box.left, place.box.top, place.box.right, place.box.bottom], float)
 
 
 def test_blank_pages_have_no_blocks() -> None:
