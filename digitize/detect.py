@@ -8,8 +8,8 @@ wide as they are high, since digits stand side by side). What it takes for one d
 
 It was trained on digits about `UNIT` pixels tall, so a page is brought to that size first; where a page holds digits
 of several sizes, it is looked at in several. A page that takes few blocks is looked at two or three times in nearly the
-same size, and the answers are averaged. The page is cut into overlapping blocks of one shape, and the blocks of many pages
-are answered in one batch; blocks without ink are left out.
+same size, and the answers are averaged. The page is cut into overlapping blocks of one shape, and the blocks of many
+pages are answered in one batch; blocks without ink are left out.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ TELLING_SHARE = {
 }  # the same as a share of its glyphs: letters on their heads look like digits
 LOPSIDED = [2, 3, 4, 5, 6, 7, 9]  # digits that look otherwise when they are turned
 UNLIKE = [3, 4, 7]  # those that look like no digit when they stand on their head
+PLAINLY, OF_GLYPHS = 0.2, 10  # share of them, of so many glyphs at least, with which a page stands upright beyond doubt
 BESIDE, FEWEST_BESIDE = 0.75, 6  # share of glyphs, of so many at least, with which writing runs across the page
 PLACE_MARGIN = 0.08  # of a place's height by which its ink may reach over its box
 BLOCK_TILES = 40  # tiles that a block counts for in a batch; it is as many times as large
@@ -518,6 +519,9 @@ def _doubted(draft: Draft) -> _Doubt:
         return _Doubt(page)
     sure = sum(place.seen * float(place.digits.max()) for place in _reported(draft.places))
     certain = sure >= UPRIGHT * len(telling)
+    unlike = sum(place.seen * float(place.digits[UNLIKE].sum()) for place in _reported(draft.places))
+    if certain and len(telling) >= OF_GLYPHS and unlike >= PLAINLY * len(telling):
+        return _Doubt(page)
     side = (GLIMPSE if certain else LONG_GLIMPSE) * draft.ink.height
     window = _fullest([place.box for place in draft.places] if certain else telling, page, side)
     across = certain or (len(telling) >= FEWEST_BESIDE and layout.beside(telling) >= BESIDE)
