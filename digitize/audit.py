@@ -59,7 +59,9 @@ def estimate(wrong: int, looked: int, accepted: int) -> Estimate:
     widen = 1 + Z * Z / looked
     middle = (share + Z * Z / (2 * looked)) / widen
     half = Z * math.sqrt(share * (1 - share) / looked + Z * Z / (4 * looked * looked)) / widen
-    return Estimate(wrong, looked, accepted, max(0.0, middle - half), min(1.0, middle + half))
+    # At 0 and 1 the interval ends on the share itself, which rounding may miss by a hair.
+    low, high = min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
+    return Estimate(wrong, looked, accepted, low, high)
 
 
 def parse_share(text: str) -> float:
