@@ -39,7 +39,7 @@ PRIOR_WEIGHT, MOST_PRIOR = 2.5, 4.0  # of the votes' log odds; chosen on the mak
 CLASSIFIER_POWER = 0.25  # of the classifier's opinion beside the detector's; chosen on the maker's validation sheets
 LEAST_SEEN = 0.45  # probability from which a place is reported; 0.5 has a hair more f1 there, but hides more digits
 SURE = 0.8  # probability from which a place lends others on its line belief
-REACH, LEVEL, SIZES = 2.5, 0.6, (0.6, 1.7)  # heights: how far beside, how far above or below; and relative height
+LEVEL, SIZES = 0.6, (0.6, 1.7)  # heights that it may stand above or below; and its relative height
 FAVOUR, CROWD, DISFAVOUR = 0.05, 8, 0.1  # less is asked beside a sure digit; more on lines without, of so many places
 MOST_STATES = 4000  # sets of explained atoms walked before a run is read greedily
 
@@ -89,7 +89,7 @@ def believed(places: list[Place]) -> NDArray[np.bool_]:
 
     Digits keep company. What is doubtful beside a sure digit of its size is more likely one than what is doubtful on a
     line, among many places, on which no digit is sure: there it is mostly a letter. What this is worth on made sheets
-    is printed by `tests/ablation.py --tune`, where `FAVOUR` and `DISFAVOUR` of 0 are the same with one threshold.
+    is printed by `tests/ablation.py --tune`, which has a row without it.
 
     Args:
         places: everything that was seen on the page, in any order.
@@ -107,7 +107,7 @@ def believed(places: list[Place]) -> NDArray[np.bool_]:
         tall = height[open_to, None]
         on_line = np.abs(y[open_to, None] - y[sure]) < LEVEL * tall
         on_line &= (height[sure] > SIZES[0] * tall) & (height[sure] < SIZES[1] * tall)
-        near = (on_line & (np.abs(x[open_to, None] - x[sure]) < REACH * tall)).any(axis=1)
+        near = (on_line & (np.abs(x[open_to, None] - x[sure]) < BESIDE * tall)).any(axis=1)
         least[open_to[near]] -= FAVOUR
         if len(places) > CROWD:
             least[open_to[~on_line.any(axis=1)]] += DISFAVOUR

@@ -51,11 +51,7 @@ UPRIGHT = 0.8  # certain digits a telling glyph from which a page lies upright o
 GLIMPSE, LONG_GLIMPSE = 26.0, 60.0  # digit heights: side of the square looked at then, and where it is in doubt
 TURN_MARGIN = {90: 0.0, 180: 3.0, 270: 0.0}  # digits that have to speak for it besides: a few alone stay as they are
 LEAST_TELLING = 2.0  # lopsided digits that a turned page has to show
-TELLING_SHARE = {
-    90: 0.1,
-    180: 0.3,
-    270: 0.1,
-}  # the same as a share of its glyphs: letters on their heads look like digits
+TELLING_SHARE = {90: 0.1, 180: 0.3, 270: 0.1}  # and as a share of its glyphs: letters upside down look like digits
 LOPSIDED = [2, 3, 4, 5, 6, 7, 9]  # digits that look otherwise when they are turned
 UNLIKE = [3, 4, 7]  # those that look like no digit when they stand on their head
 PLAINLY, OF_GLYPHS = 0.2, 10  # share of them, of so many glyphs at least, with which a page stands upright beyond doubt
@@ -517,10 +513,8 @@ def _doubted(draft: Draft) -> _Doubt:
     page = Box(0, 0, *draft.ink.pen.shape[::-1])
     if len(telling) < 2:
         return _Doubt(page)
-    sure = sum(place.seen * float(place.digits.max()) for place in _reported(draft.places))
-    certain = sure >= UPRIGHT * len(telling)
-    unlike = sum(place.seen * float(place.digits[UNLIKE].sum()) for place in _reported(draft.places))
-    if certain and len(telling) >= OF_GLYPHS and unlike >= PLAINLY * len(telling):
+    certain = _sureness(draft.places) >= UPRIGHT * len(telling)
+    if certain and len(telling) >= OF_GLYPHS and _share(draft.places, UNLIKE) >= PLAINLY * len(telling):
         return _Doubt(page)
     side = (GLIMPSE if certain else LONG_GLIMPSE) * draft.ink.height
     window = _fullest([place.box for place in draft.places] if certain else telling, page, side)
@@ -541,14 +535,22 @@ def _reported(places: list[Place]) -> list[Place]:
 
 def _evidence(places: list[Place]) -> float:
     """How much speaks for a page lying this way up, in digits; those that look otherwise turned count more."""
-    seen = _reported(places)
-    sure = sum(place.seen * float(place.digits.max()) for place in seen)
-    return sure + _lopsided(places) + sum(place.seen * float(place.digits[UNLIKE].sum()) for place in seen)
+    return _sureness(places) + _lopsided(places) + _share(places, UNLIKE)
+
+
+def _sureness(places: list[Place]) -> float:
+    """How many digits' worth of certainty there is in places that would be reported."""
+    return sum(place.seen * float(place.digits.max()) for place in _reported(places))
+
+
+def _share(places: list[Place], values: list[int]) -> float:
+    """The same of certain digits alone."""
+    return sum(place.seen * float(place.digits[values].sum()) for place in _reported(places))
 
 
 def _lopsided(places: list[Place]) -> float:
     """The same of digits that look otherwise when they are turned, which alone say which way up a page lies."""
-    return float(sum(place.seen * float(place.digits[LOPSIDED].sum()) for place in _reported(places)))
+    return _share(places, LOPSIDED)
 
 
 def _is_in(box: Box, window: Box) -> bool:

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from score import SHARED, SHEET_SETS, Answers, Truth, load_scorer, sheet_set, table
 
-from digitize import calibrate, decode, models, sheets
+from digitize import calibrate, decode, detect, models, sheets
 from digitize.batch import load_detector
 from digitize.classify import Classifier
 from digitize.confidence import Calibration
@@ -152,31 +152,32 @@ def tune(options: argparse.Namespace, made: Sequence[MadePage]) -> None:
     """Print F1 and calibration on made sheets for the constants of `decode.agree`."""
     classifier, _ = load(options.model)
     scanner = Scanner(classifier, detector=load_detector(options.detector, "cpu"), settings=Settings(rotate="off"))
-    grid = list(itertools.product(CLASSIFIER_POWERS, LEAST_SEENS))
+    kept = decode.CLASSIFIER_POWER, decode.LEAST_SEEN, decode.FAVOUR, decode.DISFAVOUR
+    grid = [(*values, *kept[2:]) for values in itertools.product(CLASSIFIER_POWERS, LEAST_SEENS)]
+    grid += [(kept[0], least, 0.0, 0.0) for least in LEAST_SEENS]  # without the company that places keep
     judged: dict[tuple[float, ...], list[calibrate.Judged]] = {values: [] for values in grid}
-    kept = decode.CLASSIFIER_POWER, decode.LEAST_SEEN
     try:
         for first in range(0, len(made), calibrate.PAGES_AT_ONCE):
             some = made[first : first + calibrate.PAGES_AT_ONCE]
-            decode.LEAST_SEEN = min(LEAST_SEENS)
+            decode.LEAST_SEEN, decode.FAVOUR, decode.DISFAVOUR = detect.LEAST, 0.0, 0.0  # nothing is left out yet
             drafts = scanner._see([scanner._draft(Page("made", 1, page.gray)) for page in some])
             for values in grid:
-                decode.CLASSIFIER_POWER, decode.LEAST_SEEN = values
+                decode.CLASSIFIER_POWER, decode.LEAST_SEEN, decode.FAVOUR, decode.DISFAVOUR = values
                 for page, draft in zip(some, drafts, strict=True):
                     judged[values].append(calibrate.judge_page(page, scanner._compose(draft)[0]))
     finally:
-        decode.CLASSIFIER_POWER, decode.LEAST_SEEN = kept
+        decode.CLASSIFIER_POWER, decode.LEAST_SEEN, decode.FAVOUR, decode.DISFAVOUR = kept
     print(f"{len(made)} made sheets, now at CLASSIFIER_POWER {kept[0]}, LEAST_SEEN {kept[1]}")
-    print("| CLASSIFIER_POWER | LEAST_SEEN | answers | right | f1 | ece, calibrated | likelihood loss |")
-    print("|--:|--:|--:|--:|--:|--:|--:|")
+    print("| CLASSIFIER_POWER | LEAST_SEEN | company | answers | right | f1 | ece, calibrated | likelihood loss |")
+    print("|--:|--:|--:|--:|--:|--:|--:|--:|")
     for values in grid:
         whole = calibrate.join(judged[values])
         outcome = calibrate.assess(whole)
         sure = np.clip(outcome.calibration.apply(whole.belief), 1e-4, 1 - 1e-4)
         loss = -np.mean(np.log(np.where(whole.right, sure, 1 - sure)))
         print(
-            f"| {values[0]} | {values[1]} | {len(whole.right)} | {int(whole.right.sum())} "
-            f"| {whole.f1:.4f} | {outcome.after:.4f} | {loss:.4f} |"
+            f"| {values[0]} | {values[1]} | {'yes' if values[2] else 'no'} "
+            f"| {len(whole.right)} | {int(whole.right.sum())} | {whole.f1:.4f} | {outcome.after:.4f} | {loss:.4f} |"
         )
 
 
