@@ -53,6 +53,8 @@ STRAIGHTNESS = 0.3  # stroke widths that a line may stray from its fit
 STRAIGHT = 0.8  # share of a line's columns that lie on its fit
 SURE = 1.15  # times the level that a piece of ink has to reach somewhere
 LEVEL_CELLS = 8  # cells across the local threshold's window
+GUESS_ELEMENT = 125  # pixels of a page of 1,000: wider than any stroke
+CLOSING_SIDE = 31  # cells of the closing's element when it is worked out
 GUESS_BLURS = (0.0, 1.0, 2.0)  # pixels of a page of 1,000: the one that parts ink from paper best is taken
 POLARITY_SIDE = 800  # pixels: a page is looked at in this size to tell dark ink from light
 MOST_FLOOR = 0.8  # share of the page's own level that the gate against noise may rise to
@@ -130,18 +132,19 @@ def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
             dark, scale = half, 0.5
     if scale == 1.0:
         stroke = max(1.0, stroke_width(_guess_ink(dark)))
-    contrast, level = measure_contrast(dark, stroke=stroke)
+    contrast, level, bare = measure_contrast(dark, stroke=stroke)
     mask = contrast > level
     stroke = stroke_width(mask)
     enlargement = _enlargement(mask, stroke) if scale == 1.0 else 1.0
     if enlargement > 1.0:
         scale = enlargement
-        contrast, level = measure_contrast(_resized(dark, scale), stroke=stroke * scale)
+        contrast, level, bare = measure_contrast(_resized(dark, scale), stroke=stroke * scale)
         mask = contrast > level
         stroke = stroke_width(mask)
     stroke = max(stroke, 1.0)
     mask = _drop_faint(mask, contrast, level)
-    shade = _as_gray(cv2.divide(contrast, level, scale=INK_SHADE))
+    rise, least = (np.maximum(part, bare) - bare for part in (contrast, level))
+    shade = _as_gray(cv2.divide(rise, least, scale=INK_SHADE))
     if not remove_rules:
         return Ink(mask, np.zeros_like(mask), shade, scale, stroke, digit_height(mask, stroke=stroke))
     rules, height = find_rules(mask, stroke=stroke)
@@ -179,7 +182,7 @@ def darken(gray: Gray) -> Gray:
     return gray if whole + local >= 0 else 255 - gray
 
 
-def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray]:
+def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray, np.uint8]:
     """Measure how far each pixel is darker than its paper, and how far ink has to be.
 
     Args:
@@ -187,8 +190,8 @@ def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray]:
         stroke: rough width of a stroke in pixels.
 
     Returns:
-        (contrast, level), both uint8 (H, W): contrast is 0 for bare paper and 255 for black; a pixel is ink where it
-        exceeds `level`.
+        (contrast, level, bare): contrast and level uint8 (H, W), 0 for the brightest paper and 255 for black; a pixel
+        is ink where its contrast exceeds `level`; `bare` is that of usual paper, more than 0 where it has grain.
     """
     contrast = 255 - _as_gray(cv2.divide(dark, _paper(dark, stroke), scale=255))
     few = slice(None, None, max(1, len(contrast) // 500))
@@ -201,7 +204,7 @@ def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray]:
         sampled = np.square(slope[few].astype(np.float64))
         total = float(sampled.sum())
         if total <= 0.0:
-            return smooth, np.full_like(smooth, 255)
+            return smooth, np.full_like(smooth, 255), np.uint8(0)
         whole = float((sampled * smooth[few]).sum()) / total
         if whole - middle >= CLEAR * noise or blur >= MOST_BLUR:
             break
@@ -220,7 +223,7 @@ def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray]:
         for part in (weight, pull)
     )
     level = np.maximum((255 * drawn + prior * whole) / (mass + prior), floor)
-    return smooth, _as_gray(cv2.resize(np.rint(level).astype(np.uint8), dark.shape[::-1]))
+    return smooth, _as_gray(cv2.resize(np.rint(level).astype(np.uint8), dark.shape[::-1])), np.uint8(middle)
 
 
 def _quantiles(image: Gray, *shares: float) -> list[float]:
@@ -257,31 +260,51 @@ def _paper(dark: Gray, stroke: float) -> Gray:
     height, width = dark.shape
     shrink = max(1.0, stroke)
     size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
-    small = cv2.resize(dark, size, interpolation=cv2.INTER_AREA) if shrink > 1 else dark
+    small = _as_gray(cv2.resize(dark, size, interpolation=cv2.INTER_AREA)) if shrink > 1 else dark
     reach = max(3, round(PAPER_ELEMENT * stroke / shrink) | 1)
-    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-    paper = cv2.medianBlur(cv2.morphologyEx(small, cv2.MORPH_CLOSE, element), min(2 * reach + 1, 31))
+    element = _as_gray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+    paper = cv2.medianBlur(_closed(small, element), min(2 * reach + 1, 31))
     paper = cv2.blur(paper, (reach, reach))
     return _as_gray(cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
+def _closed(image: Gray, element: NDArray[np.uint8]) -> Gray:
+    """A closing for which the image goes on beyond its edges as it ends there, so that a shadow at an edge stays."""
+    reach = max(element.shape)
+    padded = cv2.copyMakeBorder(image, reach, reach, reach, reach, cv2.BORDER_REPLICATE)
+    return _as_gray(cv2.morphologyEx(padded, cv2.MORPH_CLOSE, element)[reach:-reach, reach:-reach])
+
+
+def _wide_paper(smooth: Gray, reach: int) -> Gray:
+    """A closing with a square about `reach` pixels wide, worked out on the brightest pixel of each cell of a grid."""
+    cell = max(1, reach // CLOSING_SIDE)
+    brightest = _as_gray(cv2.dilate(smooth, np.ones((cell, cell), np.uint8)))[cell // 2 :: cell, cell // 2 :: cell]
+    paper = _closed(np.ascontiguousarray(brightest), np.ones((reach // cell, reach // cell), np.uint8))
+    return _as_gray(cv2.resize(paper, smooth.shape[::-1], interpolation=cv2.INTER_LINEAR)) if cell > 1 else paper
+
+
 def _guess_ink(dark: Gray) -> Mask:
-    """Ink at a first look, before the paper is known: bool (H, W); Otsu on the contrast to a wide median."""
+    """Ink at a first look, before the paper is known: bool (H, W); Otsu on the contrast to a wide closing.
+
+    A closing, unlike a mean or a median, follows every shadow that only grows towards an edge, however steep.
+    """
     shrink = max(1.0, max(dark.shape) / 1000)
-    small = cv2.resize(dark, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
-    wide = cv2.medianBlur(small, max(3, min(255, (min(small.shape) // 3) | 1)))
-    clearest, sigma, level = -1.0, 0.0, 0.0
+    small = _as_gray(cv2.resize(dark, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA))
+    reach = max(3, min(GUESS_ELEMENT, min(small.shape) // 3))
+    clearest, sigma, level, wide = -1.0, 0.0, 0.0, small
     for blur in GUESS_BLURS:
-        residual = cv2.subtract(wide, cv2.GaussianBlur(small, (0, 0), blur) if blur else small)
+        smooth = _as_gray(cv2.GaussianBlur(small, (0, 0), blur)) if blur else small
+        paper = _wide_paper(smooth, reach)
+        residual = cv2.subtract(paper, smooth)
         cut, _ = cv2.threshold(residual, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
         ink = residual > cut
         share, spread = float(ink.mean()), float(residual.var())
         if 0 < share < 1 and spread > 0:
             between = share * (1 - share) * (float(residual[ink].mean()) - float(residual[~ink].mean())) ** 2 / spread
             if between > clearest:
-                clearest, sigma, level = between, blur, cut
-    wide = cv2.resize(wide, dark.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    smooth = cv2.GaussianBlur(dark, (0, 0), sigma * shrink) if sigma else dark
+                clearest, sigma, level, wide = between, blur, cut, paper
+    wide = _as_gray(cv2.resize(wide, dark.shape[::-1], interpolation=cv2.INTER_LINEAR))
+    smooth = _as_gray(cv2.GaussianBlur(dark, (0, 0), sigma * shrink)) if sigma else dark
     return np.asarray(cv2.subtract(wide, smooth) > level, dtype=bool)
 
 

@@ -36,6 +36,7 @@ INKED, LEAST_INKED = 60, 12  # shade from which a pixel may be ink, and how many
 LEAST = 0.08  # probability of a middle from which a cell is a place
 SAME = 0.45  # intersection over union from which two places are one
 INSIDE = 0.75  # share of the smaller of two places that the other holds to be the same
+ROOM = 0.4  # of its height that a place takes up at least when two are compared: bare 1s lie beside, not on, themselves
 LOOKS = (0.87, 1.15)  # of a size: the further looks at a page that takes few blocks; chosen on validation sheets
 MOST_REPEATED = (6, 64)  # blocks up to which a page is looked at thrice, and twice
 SPREAD = 0.7  # log of a size's distance from `UNIT` at which a place counts for 1/e when several sizes were looked at
@@ -233,7 +234,7 @@ def find_places(peaks: Peaks, shape: tuple[int, int]) -> list[Place]:
     Returns:
         Places, the surest first; where several sizes were looked at, those whose size fits best.
     """
-    edges = peaks.edges
+    edges, roomy = peaks.edges, _roomy(peaks.edges)
     worth = peaks.seen
     if len(np.unique(peaks.size[:, 0])) > 1:
         height = (edges[:, 3] - edges[:, 1]) * peaks.zoom
@@ -241,9 +242,10 @@ def find_places(peaks: Peaks, shape: tuple[int, int]) -> list[Place]:
     on_page = (edges[:, 2] > 0) & (edges[:, 3] > 0) & (edges[:, 0] < shape[1]) & (edges[:, 1] < shape[0])
     order = np.argsort(-worth, kind="stable")
     near = _Rows(edges)
-    places = [_averaged(peaks, k, near, shape) for k in _distinct(edges, order[on_page[order]], near)]
+    places = [_averaged(peaks, k, roomy, near, shape) for k in _distinct(roomy, order[on_page[order]], near)]
     # What was seen apart may be one digit once the looks are averaged.
     corners = np.array([(p.box.left, p.box.top, p.box.right, p.box.bottom) for p in places], float).reshape(-1, 4)
+    corners = _roomy(corners)
     surest = np.argsort([-place.seen for place in places], kind="stable")
     return [places[k] for k in sorted(_distinct(corners, surest, _Rows(corners)))]
 
@@ -265,13 +267,19 @@ class _Rows:
         return np.sort(self._order[first : last + 1])
 
 
-def _averaged(peaks: Peaks, best: int, near: _Rows, shape: tuple[int, int]) -> Place:
+def _roomy(edges: Floats) -> Floats:
+    """Boxes (left, top, right, bottom), the narrow ones widened to `ROOM` of their height."""
+    lacking = np.maximum(ROOM * (edges[:, 3] - edges[:, 1]) - (edges[:, 2] - edges[:, 0]), 0) / 2
+    return np.asarray(edges + lacking[:, None] * np.array([-1, 0, 1, 0]), dtype=np.float64)
+
+
+def _averaged(peaks: Peaks, best: int, roomy: Floats, near: _Rows, shape: tuple[int, int]) -> Place:
     """What all looks in one size say of the place of a peak; a look that does not see it counts as seeing nothing."""
     if peaks.size[best, 1] == 1:
         return Place(box_within(peaks.edges[best], shape), float(peaks.seen[best]), peaks.digits[best])
     alike = near.touching(peaks.edges, best)
     alike = alike[(peaks.size[alike, 0] == peaks.size[best, 0]) & (peaks.zoom[alike] != peaks.zoom[best])]
-    alike = alike[_overlaps(peaks.edges[alike], peaks.edges[best]) >= SAME]
+    alike = alike[_overlaps(roomy[alike], roomy[best]) >= SAME]
     chosen = [best]
     for k in alike[np.argsort(-peaks.seen[alike], kind="stable")]:
         if not (peaks.zoom[chosen] == peaks.zoom[k]).any():

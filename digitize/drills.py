@@ -35,23 +35,28 @@ WEIGHTS = {  # of the maker's kinds: joined digits and print around digits are w
     "table": 1.6,
     "lines": 2.6,
     "sums": 1.4,
-    "prose": 1.0,
-    "photo": 1.2,
+    "prose": 1.2,
+    "photo": 1.4,
     "dirt": 0.4,
-    "single": 1.0,
-    "form": 1.4,
+    "single": 1.8,
+    "form": 1.8,
 }
 LARGEST_PAGE, LARGEST_DRILL = 1_500_000, 1_000_000  # pixels
 LEAST_SIDE = 6  # pixels
 
 SIZE_SPREAD, MOST_SIZE = 0.25, 0.55  # log: how far off the page's digit height may be, as `clean.digit_height` errs
 SIDEWAYS = 0.06  # share of drills that lie on their side and have no digits: a page has to be turned to be read
-STRETCH = 0.07  # log, standard deviation
-SLANT, TURN, MUCH_TURN = 0.08, 0.03, 0.1  # x per y and radians, standard deviations
+OVERTURNED = 0.3  # share of drills without digits that stand on their heads: letters there look like digits
+STRETCH = 0.1  # log, standard deviation
+SLANT, TURN, MUCH_TURN = 0.12, 0.03, 0.1  # x per y and radians, standard deviations
+BENT = 0.6  # share of drills whose strokes are bent: no two writers' digits have quite one shape
+BEND, BEND_LENGTH = 0.05, (0.5, 1.2)  # in `detect.UNIT`: how far, a standard deviation, and over what length
 OFTEN_WHOLE = 0.25  # share of large drills that may fill a block
 LEAST_WINDOW = (36, 70)  # rows and columns, pixels
 APART = (3, 14)  # pixels between drills of a block
 SPARSE, FEW = 0.15, 3  # share of blocks with at most so many drills: small sheets have nothing around them
+ALONE, SMALL = 0.05, 4.0  # share of blocks with one small drill and nothing else; its sides in `DRILL_UNIT`
+SMALL_AMONG = 40  # drills among which small ones are sought
 TRIES = 6  # drills tried for a place that is left
 BUMP_SIDE, LEAST_BUMP = 0.1, (0.5, 0.7)  # deviation of a bump in widths and heights of the digit; in cells at least
 BUMPED = 0.3  # height of a bump from which its cells are asked for value and edges
@@ -177,7 +182,11 @@ def compose_block(drills: list[Drill], rng: np.random.Generator, *, alike: bool 
     """
     block = np.zeros((detect.BLOCK_ROWS, detect.BLOCK_COLUMNS), np.uint8)
     boxes: list[Boxes] = []
-    room_for = int(rng.integers(1, FEW + 1)) if not alike and rng.random() < SPARSE else detect.BLOCK_ROWS
+    room_for = detect.BLOCK_ROWS
+    if not alike and rng.random() < SPARSE:
+        room_for = int(rng.integers(1, FEW + 1))
+    elif not alike and rng.random() < ALONE:
+        room_for, drills = 1, _small(drills, rng)
     top = 0
     while top < detect.BLOCK_ROWS - LEAST_SIDE and len(boxes) < room_for:
         tallest = left = tries = 0
@@ -185,6 +194,8 @@ def compose_block(drills: list[Drill], rng: np.random.Generator, *, alike: bool 
             drill = drills[rng.integers(len(drills))]
             if not alike and rng.random() < SIDEWAYS:
                 drill = _laid_down(drill, 1 if rng.random() < 0.5 else 3)
+            elif not alike and not len(drill.boxes) and rng.random() < OVERTURNED:
+                drill = _laid_down(drill, 2)
             window = _window(drill, rng, alike=alike)
             height, width = window.height, window.width
             room = detect.BLOCK_ROWS - top, detect.BLOCK_COLUMNS - left
@@ -197,6 +208,8 @@ def compose_block(drills: list[Drill], rng: np.random.Generator, *, alike: bool 
                 height, width = min(height, room[0]), min(width, room[1])
             shade, own = _cut_window(drill, window)
             if not alike:
+                if rng.random() < BENT:
+                    shade, own = _bent(shade, own, rng)
                 shade = _toned(shade, rng)
             block[top : top + height, left : left + width] = shade[:height, :width]
             x, y = (own[:, 1] + own[:, 3]) / 2, (own[:, 2] + own[:, 4]) / 2
@@ -211,8 +224,14 @@ def compose_block(drills: list[Drill], rng: np.random.Generator, *, alike: bool 
     return block, np.concatenate(boxes) if boxes else np.zeros((0, 5), np.float32)
 
 
+def _small(drills: list[Drill], rng: np.random.Generator) -> list[Drill]:
+    """Some of the drills, small ones if there are any among them: a single cell, as pictures of its own."""
+    some = [drills[k] for k in rng.integers(len(drills), size=SMALL_AMONG)]
+    return [drill for drill in some if max(drill.shade.shape) <= SMALL * DRILL_UNIT] or some
+
+
 def _laid_down(drill: Drill, quarters: int) -> Drill:
-    """A drill on its side; what stands on it is no digit until somebody turns it."""
+    """A drill on its side or its head; what stands on it is no digit until somebody turns it."""
     return Drill(np.ascontiguousarray(np.rot90(drill.shade, quarters)), drill.boxes[:0])
 
 
@@ -280,6 +299,23 @@ def _cut_window(drill: Drill, window: _Window) -> tuple[Gray, Boxes]:
         abs(affine[1, 1]),
     )  # a slant does not widen the digit's own box
     return shade, np.concatenate([boxes[:, :1], middle - half, middle + half], axis=1).astype(np.float32)
+
+
+def _bent(shade: Gray, boxes: Boxes, rng: np.random.Generator) -> tuple[Gray, Boxes]:
+    """Bend what is shown, smoothly and at random (Simard, Steinkraus & Platt 2003), and let the boxes go with it."""
+    rows, columns = shade.shape
+    length = rng.uniform(*BEND_LENGTH) * detect.UNIT
+    size = max(2, round(columns / length) + 1), max(2, round(rows / length) + 1)
+    along = rng.normal(0, BEND * detect.UNIT, (2, size[1], size[0])).astype(np.float32)
+    dx, dy = (cv2.resize(one, (columns, rows), interpolation=cv2.INTER_CUBIC) for one in along)
+    y, x = np.mgrid[:rows, :columns].astype(np.float32)
+    bent = cv2.remap(shade, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    column = np.clip((boxes[:, 1] + boxes[:, 3]) / 2, 0, columns - 1).astype(int)
+    row = np.clip((boxes[:, 2] + boxes[:, 4]) / 2, 0, rows - 1).astype(int)
+    moved = boxes.copy()
+    moved[:, 1::2] -= dx[row, column][:, None]
+    moved[:, 2::2] -= dy[row, column][:, None]
+    return np.asarray(bent, dtype=np.uint8), moved
 
 
 def _toned(shade: Gray, rng: np.random.Generator) -> Gray:

@@ -586,6 +586,7 @@ class Habits:
         openings: chance that the loop of a 9 stays open.
         bare: chance that a 5 of two strokes loses its bar, and looks like a root sign.
         own_forms: chance that a digit has a form of `copybook` in this hand.
+        zeros: height of a 0 as a share of the other digits', as hands that hurry over the last ones have it.
     """
 
     pen: Pen
@@ -600,6 +601,7 @@ class Habits:
     openings: float = 0.0
     bare: float = 0.0
     own_forms: float = 0.0
+    zeros: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -624,6 +626,7 @@ class Hand:
     def draw(self, digit: int, height_px: float, rng: np.random.Generator) -> Alpha:
         """Draw one digit, `height_px` pixels tall but for the hand's unevenness."""
         habits = self.habits
+        height_px *= habits.zeros if digit == 0 else 1.0
         height_px = max(6.0, height_px * (1 + habits.unevenness * float(np.clip(rng.standard_normal(), -2.5, 2.5))))
         pen = replace(habits.pen, width=habits.pen.width * (1 + 0.06 * float(rng.standard_normal())))
         pool = self.items[digit]

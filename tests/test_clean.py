@@ -77,7 +77,7 @@ def test_thin_and_thick_pens(pen: float) -> None:
     assert ink.stroke / ink.scale == pytest.approx(pen, abs=max(1.5, 0.35 * pen))
 
 
-@pytest.mark.parametrize("shape", ["across", "corner", "shadow"])
+@pytest.mark.parametrize("shape", ["across", "corner", "shadow", "edge"])
 def test_light_that_falls_off_is_no_ink(shape: str) -> None:
     digits = Paper(220, 420)
     digits.number("904517", 40, 40, height=44)
@@ -87,6 +87,7 @@ def test_light_that_falls_off_is_no_ink(shape: str) -> None:
         "across": 250 - 130 * x,
         "corner": 240 * (1 - 0.35 * ((x - 0.5) ** 2 + (y - 0.5) ** 2) / 0.5),
         "shadow": 235 - 90 / (1 + np.exp(-(x + 0.4 * y - 0.6) / 0.03)),
+        "edge": 245 - 150 * np.maximum(x - 0.7, 0) / 0.3 - 40 * y,
     }[shape]
     gray = digits.gray(paper=paper.astype(np.float32), pen=0.0)
     gray = np.maximum(gray, (0.25 * paper).astype(np.uint8))  # a pen takes a share of the light that falls
@@ -163,6 +164,15 @@ def test_shade_is_dark_where_the_pen_was_and_light_elsewhere() -> None:
     shade = cv2.resize(ink.shade, digits.ink.shape[::-1], interpolation=cv2.INTER_AREA)
     assert np.percentile(shade[digits.ink > 0.9], 10) > INK_SHADE
     assert np.percentile(shade[cv2.dilate(digits.ink, np.ones((9, 9))) == 0], 95) < 0.5 * INK_SHADE
+
+
+def test_grain_leaves_the_shade_of_bare_paper_at_nothing() -> None:
+    digits = row_of("608", height=60)
+    grain = cv2.GaussianBlur(np.random.default_rng(5).normal(0, 9, digits.ink.shape), (0, 0), 0.8)
+    ink = extract_ink(np.clip(digits.gray(paper=72, pen=40) + grain, 0, 255).astype(np.uint8))
+    shade = cv2.resize(ink.shade, digits.ink.shape[::-1], interpolation=cv2.INTER_AREA)
+    assert np.median(shade[cv2.dilate(digits.ink, np.ones((15, 15))) == 0]) < 0.1 * INK_SHADE
+    assert np.median(shade[digits.ink > 0.9]) > INK_SHADE
 
 
 # Rules and frames

@@ -115,6 +115,14 @@ def test_looks_in_one_size_are_averaged() -> None:
     assert (place.box.left, place.box.bottom) == pytest.approx((20, 70), abs=2)
 
 
+def test_two_looks_at_a_narrow_digit_are_one_place() -> None:
+    """A stroke's width beside one another they hardly overlap, and yet they are one 1."""
+    looks = [block_at(zoom=1.0, size=(1.0, 2)), block_at(zoom=0.8, size=(1.0, 2))]
+    answers = np.stack([answer_for(boxes((1, 20, 30, 23, 50))), answer_for(boxes((1, 18, 24, 20, 40)))])
+    (place,) = places_on(looks, answers)
+    assert place.seen > 0.9
+
+
 def test_few_blocks_are_looked_at_again_and_many_are_not() -> None:
     page = np.zeros((60, 200), np.uint8)
     page[20:40, 20:180:20] = 200

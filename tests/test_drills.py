@@ -67,6 +67,36 @@ def test_some_blocks_hold_few_drills_and_are_bare_besides(monkeypatch: pytest.Mo
     assert np.mean(full) > 3 * drills.FEW
 
 
+def test_some_blocks_hold_one_small_drill_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = drills.prepare(made_page("1")), drills.prepare(made_page("1234567"))
+    assert small is not None
+    assert large is not None
+    monkeypatch.setattr(drills, "SPARSE", 0.0)
+    monkeypatch.setattr(drills, "ALONE", 1.0)
+    monkeypatch.setattr(drills, "SIDEWAYS", 0.0)
+    for seed in range(20):
+        _, boxes = drills.compose_block([small, large], np.random.default_rng(seed))
+        assert boxes[:, 0].tolist() == [1]
+
+
+def test_drills_without_digits_stand_on_their_heads_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those with digits never do: what is read of them upside down is nobody's digit, and no letter's either."""
+    monkeypatch.setattr(drills, "SIDEWAYS", 0.0)
+    turned: list[int] = []
+    laid_down = drills._laid_down
+
+    def counted(one: drills.Drill, quarters: int) -> drills.Drill:
+        turned.append(len(one.boxes))
+        return laid_down(one, quarters)
+
+    monkeypatch.setattr(drills, "_laid_down", counted)
+    letters = drills.Drill(drill().shade, drill().boxes[:0])
+    for seed in range(20):
+        drills.compose_block([letters, drill()], np.random.default_rng(seed))
+    assert turned
+    assert not any(turned)
+
+
 def test_drills_on_their_side_have_no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drills, "SIDEWAYS", 1.0)
     block, boxes = drills.compose_block([drill()], np.random.default_rng(3))

@@ -10,7 +10,7 @@ import numpy as np
 from digitize.hands import draw_strokes, wave
 from digitize.make.canvas import Canvas
 from digitize.make.dice import Dice
-from digitize.make.paint import draw_frame, draw_rule, rule_for, scribble
+from digitize.make.paint import Rule, draw_frame, draw_rule, rule_for, scribble
 from digitize.make.scene import CURRENCIES, LABELS, WORDS, Scene, Writer, device_for, label, unit_for, writer_for
 from digitize.make.stock import Face, Stock
 from digitize.make.writing import (
@@ -24,6 +24,8 @@ from digitize.make.writing import (
     print_text,
     spacing_for,
 )
+
+LONE_ONES = 0.1  # share of 1s in cells beyond their due: alone in its cell, a 1 is what passes for a line
 
 
 def amount(stock: Stock, dice: Dice) -> Scene:
@@ -204,6 +206,8 @@ def comb(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
             style
         ]
         draw_frame(canvas, dice, rule, (margin, top, margin + cells * step, bottom), sides=sides)
+    guided = dice.chance(0.12)
+    guide = replace(rule_for(dice, unit, low=0.02, high=0.07), tone=dice.between(0.55, 0.9))
     filled = dice.pick(("all", "left", "right", "gaps"))
     count = cells if filled == "all" else dice.whole(1, cells)
     base = bottom - (tall - unit) * dice.between(0.25, 0.75)
@@ -211,6 +215,8 @@ def comb(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
     for k in range(cells):
         used = {"all": True, "left": k < count, "right": k >= cells - count, "gaps": dice.chance(0.7)}[filled]
         middle = margin + k * step + pitch / 2
+        if guided:
+            _guide(canvas, dice, guide, (middle, base - unit / 2), unit)
         if not used:
             fresh = True
             if dice.chance(0.06):
@@ -220,9 +226,11 @@ def comb(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
         if fresh and k and filled == "gaps" and canvas.count:
             number += 1
         fresh = False
-        value = dice.whole(0, 9)
+        value = 1 if dice.chance(LONE_ONES) else dice.whole(0, 9)
         alpha = writer.hand.draw(value, unit, dice.rng)
         left = middle - alpha.shape[1] / 2 + pitch * dice.normal(0.09)
+        if guided and value == 1:  # written along a side of the guide
+            left += 0.2 * unit * dice.pick((-1, 0, 1, 1))
         canvas.digit(
             alpha,
             left,
@@ -234,6 +242,14 @@ def comb(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
         label(canvas, stock, dice, margin + unit * dice.normal(0.4), top - 0.1 * unit, unit * dice.between(0.25, 0.45))
     tilt = dice.normal(1.5) if dice.chance(0.3) else 0.0
     return Scene(canvas, unit, writer.stroke, writer.tone, device_for(dice, copy=0.3, low=0.35), tilt=tilt)
+
+
+def _guide(canvas: Canvas, dice: Dice, rule: Rule, middle: tuple[float, float], unit: float) -> None:
+    """A faint 8 with corners, printed in a cell for digits to be written along."""
+    wide, tall = unit * dice.between(0.42, 0.48), unit * dice.between(0.8, 0.86)
+    left, top = middle[0] - wide / 2, middle[1] - tall / 2
+    draw_frame(canvas, dice, rule, (left, top, left + wide, top + tall))
+    draw_rule(canvas, dice, rule, across=True, at=middle[1], start=left, end=left + wide)
 
 
 def table(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
@@ -393,10 +409,11 @@ def single(stock: Stock, dice: Dice) -> Scene:
     """One digit in a tiny picture: a cell cut out of a form, with frame lines and neighbours at its edges."""
     unit = dice.log(12, 50) if dice.chance(0.9) else dice.log(50, 110)
     writer = writer_for(stock, dice, unit, faint=0.35)
-    width, height = unit * dice.between(1.15, 2.4), unit * dice.between(1.15, 2.2)
+    roomy = dice.chance(0.2)  # a small digit in the middle of its cell
+    width, height = (unit * dice.between(1.15, 4.5 if roomy else 2.4) for _ in range(2))
     canvas = Canvas(width, height)
     rule = rule_for(dice, unit, low=0.02, high=0.18)
-    if dice.chance(0.65):
+    if dice.chance(0.5):
         inset = [unit * (dice.between(-0.1, 0.12) if dice.chance(0.6) else dice.between(0.1, 0.35)) for _ in range(4)]
         box = (inset[0], inset[1], width - inset[2], height - inset[3])
         sides = "tblr" if dice.chance(0.6) else dice.pick(("b", "lr", "l", "r", "tb", "bl", "tr"))
@@ -420,7 +437,7 @@ def single(stock: Stock, dice: Dice) -> Scene:
             canvas.ink(neighbour[:, :seen], canvas.width - seen, dice.between(0, 0.4) * unit, writer.tone)
     room_x, room_y = max(box[2] - box[0], 0.8 * unit), max(box[3] - box[1], unit)
     if dice.chance(0.86):
-        value = dice.whole(0, 9)
+        value = 1 if dice.chance(LONE_ONES) else dice.whole(0, 9)
         alpha = writer.hand.draw(value, min(unit, 0.98 * height), dice.rng)
         free_x, free_y = room_x - alpha.shape[1], room_y - alpha.shape[0]
         left = box[0] + free_x * (0.5 + dice.normal(0.18))

@@ -11,7 +11,7 @@ from digitize.make.scene import WORDS, Scene, Writer, device_for, label, unit_fo
 from digitize.make.stock import Stock
 from digitize.make.writing import compose_word, draw_sign, extent, place, print_text
 
-BLOCKS = {"text": 6, "comb": 5, "field": 3, "table": 4, "lines": 1, "boxes": 2, "code": 1.5, "answer": 2}
+BLOCKS = {"text": 6.0, "comb": 5.0, "field": 3.0, "table": 4.0, "lines": 1.2, "boxes": 2.0, "code": 1.4, "answer": 2.0}
 
 
 def form(stock: Stock, dice: Dice) -> Scene:
@@ -36,17 +36,7 @@ def form(stock: Stock, dice: Dice) -> Scene:
 
 def _block(stock: Stock, dice: Dice, writer: Writer, width: float) -> Canvas:
     """One block of a form, at most `width` pixels wide."""
-    kinds = {
-        "text": 3.0,
-        "comb": 2.5,
-        "field": 1.5,
-        "table": 2.0,
-        "lines": 0.6,
-        "boxes": 1.0,
-        "code": 0.7,
-        "answer": 1.0,
-    }
-    kind = dice.weighted(kinds)
+    kind = dice.weighted(BLOCKS)
     makers = {"comb": comb, "field": field, "table": table, "lines": lines}
     if kind in makers:
         for _ in range(4):

@@ -291,4 +291,5 @@ def habits_for(dice: Dice, *, width: float | None = None) -> Habits:
         openings=0.85 if dice.chance(0.25) else 0.0,
         bare=0.85 if dice.chance(0.25) else 0.0,
         own_forms=dice.between(0.1, 0.7) if dice.chance(OWN_FORM_HANDS) else 0.0,
+        zeros=dice.between(0.5, 0.85) if dice.chance(0.12) else 1.0,
     )
