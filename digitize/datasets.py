@@ -260,6 +260,13 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def as_tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give images (N, 28, 28) blank surroundings: tiles (N, 28, 28, 2); tiles are returned as they are."""
+    if images.ndim == 4:
+        return images
+    return np.stack([images, np.zeros_like(images)], axis=-1)
+
+
 def existing(place: Path, name: str) -> Path | None:
     """The file `name` in a folder, gzipped or plain, or None."""
     for candidate in (place / f"{name}.gz", place / name):

@@ -15,7 +15,8 @@ Calibration of Modern Neural Networks").
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -29,12 +30,13 @@ INK = 255  # the value of full ink in a tile
 NO_DIGIT_CLASSES = 11  # ten digits and "no digit"
 
 
-def build(name: str, *, classes: int | None = None) -> Any:
+def build(name: str, *, classes: int | None = None, mixed: bool = False) -> Any:
     """Build the network `name` with fresh weights.
 
     Args:
         name: a key of `NETWORKS`.
         classes: length of the output; the network's own number where None.
+        mixed: compute in bfloat16 all but the logits; weights are float32 always.
 
     Returns:
         A `keras.Model`, (N, 28, 28, views) in 0..255 to logits float32 (N, classes). Its last layer is "logits".
@@ -45,7 +47,19 @@ def build(name: str, *, classes: int | None = None) -> Any:
     if name not in NETWORKS:
         raise KeyError(f"no network is called {name!r}; there are {', '.join(NETWORKS)}")
     make, default_classes = NETWORKS[name]
-    return make(classes or default_classes)
+    with precision(mixed):
+        return make(classes or default_classes)
+
+
+@contextmanager
+def precision(mixed: bool) -> Iterator[None]:
+    """The scope in which layers that are made compute in bfloat16, where it is `mixed`, or else in float32."""
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if mixed else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(usual)
 
 
 def scout() -> Any:
@@ -124,7 +138,7 @@ def _article(classes: int) -> Any:
     x = layers.Flatten()(x)
     x = layers.Dense(1024, activation="relu")(x)
     x = layers.Dropout(0.4)(x)
-    return keras.Model(tiles, layers.Dense(classes, name="logits")(x), name="article")
+    return keras.Model(tiles, layers.Dense(classes, dtype="float32", name="logits")(x), name="article")
 
 
 def _duet(classes: int) -> Any:
@@ -144,7 +158,7 @@ def _duet(classes: int) -> Any:
     # The mean says how much of a feature there is, the maximum whether there is any: a fragment lacks the second.
     x = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
     x = layers.Dropout(0.3)(x)
-    return keras.Model(tiles, layers.Dense(classes, name="logits")(x), name="duet")
+    return keras.Model(tiles, layers.Dense(classes, dtype="float32", name="logits")(x), name="duet")
 
 
 def _convolve(x: Any, filters: int, *, side: int = 3, stride: int | tuple[int, int] = 1, padding: str = "same") -> Any:

@@ -197,7 +197,7 @@ def write_report(
         folder: is made; files of these names are replaced.
         probabilities: float32 (N, classes).
         labels: uint8 (N,).
-        images: uint8 (N, 28, 28), what was classified.
+        images: uint8 (N, 28, 28), what was classified; or tiles (N, 28, 28, 2), of which the first view is shown.
         history: records of epochs, for the curves; no curves are drawn where it is empty.
         title: which model on which digits.
 
@@ -209,7 +209,8 @@ def write_report(
     """
     metrics = measure(probabilities, labels, history=history, title=title)
     worst = worst_errors(probabilities, labels)
-    told = [(images[k], int(labels[k]), int(probabilities[k].argmax()), float(probabilities[k].max())) for k in worst]
+    shown = images[..., 0] if images.ndim == 4 else images
+    told = [(shown[k], int(labels[k]), int(probabilities[k].argmax()), float(probabilities[k].max())) for k in worst]
     drawings: dict[str, Callable[[Figure], None]] = {
         "confusion": lambda figure: _draw_confusion(figure.subplots(), metrics),
         "reliability": lambda figure: _draw_reliability(figure, metrics),
