@@ -242,16 +242,19 @@ def read_corpus(path: Path) -> Corpus:
         DatasetError: it is not there, is in no known form, or something in it is not as it should be; the message
             names the file and what was found.
     """
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.is_file():
-        raise DatasetError(f"{path} is not there: give {FORMS}")
     lower = path.name.lower()
-    if lower.endswith(ARCHIVES):
-        return _read_archive(path)
-    if lower.endswith(".npz"):
-        return _read_npz(path, path.read_bytes())
-    return _read_file(path)
+    try:
+        if path.is_dir():
+            return _read_folder(path)
+        if not path.is_file():
+            raise DatasetError(f"{path} is not there: give {FORMS}")
+        if lower.endswith(ARCHIVES):
+            return _read_archive(path)
+        if lower.endswith(".npz"):
+            return _read_npz(path, path.read_bytes())
+        return _read_file(path)
+    except OSError as error:  # no right to read it, or the disk fails
+        raise DatasetError(f"{error.filename or path} cannot be read ({error.strerror}): mend or delete it") from error
 
 
 def _joined(parts: list[Images]) -> Images:
@@ -350,7 +353,9 @@ def _check_images(path: Path, images: NDArray[Any], labels: NDArray[Any], *, mos
         raise DatasetError(f"{path} holds {images.dtype} {images.shape}, expected uint8 (N, {SIDE}, {SIDE})")
     if labels.ndim != 1 or len(labels) != len(images):
         raise DatasetError(f"{path} has {labels.shape} labels for {len(images)} images, as many of both are needed")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() > most:
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DatasetError(f"{path} has labels of type {labels.dtype}, expected whole numbers from 0 to {most}")
+    if labels.min() < 0 or labels.max() > most:
         raise DatasetError(f"{path} has labels from {labels.min()} to {labels.max()}, expected 0 to {most}")
 
 

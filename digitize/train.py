@@ -343,6 +343,8 @@ def prepare(options: Options) -> Course:
         ModelError: the model to start from is missing or another network.
         DeviceError: the named device is not there.
     """
+    pool = corpora.gather(options.data)  # what is wrong with the data is said before Keras's slow start
+    sets = [datasets.load_tiles(path, seed=options.seed) for path in options.tiles]
     with native_stderr_kept():  # the first import of TensorFlow, unless the caller was quicker, greets from C++
         import keras
 
@@ -358,8 +360,6 @@ def prepare(options: Options) -> Course:
             _start_from(model, options.start)
         best = network.build(options.network)
         best.set_weights(model.get_weights())
-    pool = corpora.gather(options.data)
-    sets = [datasets.load_tiles(path, seed=options.seed) for path in options.tiles]
     classes = int(model.output.shape[-1])
     named = [(str(path), one.labels) for path, one in zip(options.tiles, sets, strict=True)]
     for name, labels in [("--data", pool.mnist.train_labels), *named]:

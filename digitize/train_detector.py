@@ -231,15 +231,15 @@ def prepare(options: Options) -> Course:
         ModelError: `start` is missing or no detector.
         DeviceError: the named device is not there.
     """
+    own = [drill for path in options.drills for drill in drills.load_drills(path)]
+    held = drills.load_drills(options.held)
+    if not any(len(drill.boxes) for drill in own) or not any(len(drill.boxes) for drill in held):
+        raise DatasetError(f"{options.drills[0]} or {options.held}: there is no digit on the drills; make more")
     with native_stderr_kept():
         import keras
 
         from digitize import network
     keras.utils.set_random_seed(options.seed)
-    own = [drill for path in options.drills for drill in drills.load_drills(path)]
-    held = drills.load_drills(options.held)
-    if not any(len(drill.boxes) for drill in own) or not any(len(drill.boxes) for drill in held):
-        raise DatasetError(f"{options.drills[0]} or {options.held}: there is no digit on the drills; make more")
     with placed(options.device):
         mean = network.scout()
         mean.get_layer("places").bias.assign(np.r_[RARE, np.zeros(detect.CHANNELS - 1)].astype(np.float32))
