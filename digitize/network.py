@@ -141,20 +141,25 @@ def _article(classes: int) -> Any:
     return keras.Model(tiles, layers.Dense(classes, dtype="float32", name="logits")(x), name="article")
 
 
-def _duet(classes: int) -> Any:
+def duet(classes: int = NO_DIGIT_CLASSES, *, width: float = 1.0) -> Any:
+    """Build `duet` with fresh weights, with `width` times as many filters; `tests/front.py` compares widths."""
+
+    def wide(filters: int) -> int:
+        return max(1, round(width * filters))
+
     tiles = layers.Input((TILE_SIDE, TILE_SIDE, 2), name="tiles")
     both = layers.Rescaling(1 / INK)(tiles)
 
-    digit = _convolve(both[..., :1], 32, side=6, stride=2)  # 14 x 14
-    digit = _convolve(digit, 32)
-    digit = _convolve(digit, 64, stride=2)  # 7 x 7
+    digit = _convolve(both[..., :1], wide(32), side=6, stride=2)  # 14 x 14
+    digit = _convolve(digit, wide(32))
+    digit = _convolve(digit, wide(64), stride=2)  # 7 x 7
 
-    around = _convolve(both[..., 1:], 12, side=6, stride=2)  # 14 x 14
-    around = _convolve(around, 24, stride=2)  # 7 x 7
+    around = _convolve(both[..., 1:], wide(12), side=6, stride=2)  # 14 x 14
+    around = _convolve(around, wide(24), stride=2)  # 7 x 7
 
     x = layers.Concatenate()([digit, around])
-    x = _convolve(x, 80)
-    x = _convolve(x, 96, padding="valid")  # 5 x 5
+    x = _convolve(x, wide(80))
+    x = _convolve(x, wide(96), padding="valid")  # 5 x 5
     # The mean says how much of a feature there is, the maximum whether there is any: a fragment lacks the second.
     x = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
     x = layers.Dropout(0.3)(x)
@@ -169,5 +174,5 @@ def _convolve(x: Any, filters: int, *, side: int = 3, stride: int | tuple[int, i
 
 NETWORKS: dict[str, tuple[Callable[[int], Any], int]] = {
     "article": (_article, 10),
-    "duet": (_duet, NO_DIGIT_CLASSES),
+    "duet": (duet, NO_DIGIT_CLASSES),
 }
