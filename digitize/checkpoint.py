@@ -1,8 +1,9 @@
 """Where a training run stands, kept on disk so that it can be taken up again.
 
 One npz holds it all: every variable of the network (the state of its dropout's chances among them), of the optimizer
-(its steps among them), the running mean, the best weights so far, and the records of the epochs. It is written beside
-the old one and put in its place, so that a run killed at any moment leaves a whole one.
+(its steps among them), the running mean, the best weights so far, and the records of the run. It is written beside
+the old one and put in its place, so that a run killed at any moment leaves a whole one. What there is to keep, a course
+says itself: the classifier's (`train.py`) and the detector's (`train_detector.py`) are `Resumable`.
 """
 
 from __future__ import annotations
@@ -12,19 +13,41 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from digitize.errors import ModelError, OutputError, UsageError
-from digitize.train import Course, Progress
 
 SCHEMA = "digitize-checkpoint/1"
 FOLDER = "checkpoint"
 FILE = "state.npz"
+
+
+class Resumable(Protocol):
+    """A course of training that can be kept and taken up again."""
+
+    @property
+    def folder(self) -> Path:
+        """The model folder."""
+
+    def plan(self) -> dict[str, Any]:
+        """What has to be the same for a run to be the same: options and the hashes of what is learnt from."""
+
+    def standing(self) -> dict[str, Any]:
+        """Where it stands, as JSON takes it: steps, records, chances."""
+
+    def take_up(self, standing: dict[str, Any]) -> None:
+        """Stand there again.
+
+        Raises:
+            KeyError, TypeError, ValueError: this is not what `standing` gave.
+        """
+
+    def parts(self) -> dict[str, Iterable[Any]]:
+        """All arrays that change in training, by the part they belong to: Keras's variables, or NumPy's arrays."""
 
 
 def path_in(folder: Path) -> Path:
@@ -32,24 +55,16 @@ def path_in(folder: Path) -> Path:
     return folder / FOLDER / FILE
 
 
-def save(course: Course) -> Path:
-    """Write where a course stands, at the end of an epoch.
+def save(course: Resumable) -> Path:
+    """Write where a course stands.
 
     Raises:
         OutputError: the disk does not take it; an earlier checkpoint is left as it was.
     """
-    path = path_in(course.options.output)
-    facts = {
-        "schema": SCHEMA,
-        "plan": plan(course),
-        "epoch": course.epoch,
-        "step": course.step,
-        "best_epoch": course.best_epoch,
-        "best_loss": course.best_loss,
-        "history": [asdict(record) for record in course.history],
-    }
+    path = path_in(course.folder)
+    facts = {"schema": SCHEMA, "plan": course.plan(), "standing": course.standing()}
     arrays: dict[str, NDArray[Any]] = {"facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)}
-    for part, values in _parts(course).items():
+    for part, values in course.parts().items():
         for k, value in enumerate(values):
             arrays[f"{part}_{k}"] = np.asarray(value)
     partial = path.with_suffix(".partial")
@@ -65,68 +80,38 @@ def save(course: Course) -> Path:
     return path
 
 
-def load(course: Course) -> None:
+def load(course: Resumable) -> None:
     """Take a course up where its checkpoint left it.
 
     Args:
-        course: fresh from `train.prepare`, with the options of the run that was stopped.
+        course: freshly prepared, with the options of the run that was stopped.
 
     Raises:
         ModelError: the checkpoint is damaged, or of another version.
         UsageError: it is of a run with other options.
     """
-    path = path_in(course.options.output)
+    path = path_in(course.folder)
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         facts = json.loads(arrays["facts"].tobytes())
         found = facts["plan"] if facts["schema"] == SCHEMA else None
-        history = [Progress(**record) for record in facts["history"]]
+        standing = facts["standing"] if found is not None else {}
     except (OSError, ValueError, EOFError, KeyError, TypeError, zlib.error, zipfile.BadZipFile) as error:
         raise ModelError(f"{path} cannot be read ({error}): start anew with --overwrite") from error
-    wanted = json.loads(json.dumps(plan(course)))
+    wanted = json.loads(json.dumps(course.plan()))
     if found != wanted:
         differing = [key for key in wanted if found is None or found.get(key) != wanted[key]]
         raise UsageError(
             f"{path} is of a run with another {', '.join(differing)}: give the same options, or --overwrite"
         )
     try:
-        for part, values in _parts(course).items():
+        for part, values in course.parts().items():
             for k, value in enumerate(values):
                 _take(value, arrays[f"{part}_{k}"])
-    except (KeyError, ValueError) as error:
+        course.take_up(standing)
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} does not fit the network ({error}): start anew with --overwrite") from error
-    course.epoch, course.step = int(facts["epoch"]), int(facts["step"])
-    course.best_epoch, course.best_loss = int(facts["best_epoch"]), float(facts["best_loss"])
-    course.history[:] = history
-
-
-def plan(course: Course) -> dict[str, Any]:
-    """What has to be the same for a run to be the same: options and the hashes of what is learnt from."""
-    options = course.options
-    return {
-        "recipe": options.recipe.name,
-        "network": options.network,
-        "steps": course.steps,
-        "batch-size": options.batch_size,
-        "learning-rate": options.learning_rate,
-        "seed": options.seed,
-        "validation": options.validation,
-        "mnist-share": options.mnist_share,
-        "epoch-tiles": options.epoch_tiles,
-        "data": [[entry["files"], entry["weight"]] for entry in course.pool.entries],
-        "tiles": [one.sha256 for one in course.sets],
-    }
-
-
-def _parts(course: Course) -> dict[str, Iterable[Any]]:
-    """What is kept: Keras's variables, and the running mean's arrays."""
-    return {
-        "network": course.network.variables,
-        "optimizer": course.network.optimizer.variables,
-        "best": course.best.variables,
-        "average": course.average or [],
-    }
 
 
 def _take(target: Any, stored: NDArray[Any]) -> None:

@@ -46,8 +46,6 @@ review_app = typer.Typer(
 app.add_typer(review_app, name="review")
 log = logging.getLogger("digitize")
 
-DETECTOR_STEPS = 18_000  # batches of 16 blocks, as the shipped detector was trained at first
-
 
 class Format(StrEnum):
     """What `-o` can be written as."""
@@ -376,7 +374,7 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="How many; the recipe's own.", show_default=False)] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Tiles in one step; the recipe's own.", show_default=False)
+        int | None, typer.Option(min=1, help="Tiles (scout: blocks) in one step; the recipe's own.", show_default=False)
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="At its highest; the recipe's own.", show_default=False)
@@ -388,6 +386,10 @@ def train(
     epoch_tiles: Annotated[int | None, typer.Option(min=1, help="Tiles an epoch.", show_default=False)] = None,
     seed: Seed = 1,
     device: Device = "auto",
+    mixed: Annotated[
+        bool | None,
+        typer.Option("--mixed/--no-mixed", help="Steps in bfloat16; scout does so by itself.", show_default=False),
+    ] = None,
     start: Annotated[
         Path | None, typer.Option("--from", help="Model whose weights to start from.", show_default=False)
     ] = None,
@@ -406,65 +408,46 @@ def train(
         return
     if output is None:
         raise errors.UsageError("there is no folder to write the model to: name one with -o")
-    if network == "scout":
-        if tiles or data or resume:
-            raise errors.UsageError("scout learns from --drills and --held, not from --data, --tiles and --resume")
-        _train_detector(output, drills or [], held, steps=steps, seed=seed, start=start, name=name, overwrite=overwrite)
-        return
-    from digitize import corpora, runs
-    from digitize.train import Options
+    from digitize import corpora, runs, train_detector
+    from digitize import train as classifier
 
     if resume and runs.finished(output):
         log.info("%s is finished, nothing is left to do", output)
         return
-    chosen = recipes.choose(recipe)
-    options = Options(
-        output=output,
-        network=network or chosen.network,
-        name=name,
-        data=tuple(corpora.parse_source(one) for one in data or ()),
-        tiles=tuple(tiles or ()),
-        mnist_share=mnist_share,
-        epoch_tiles=epoch_tiles,
-        epochs=chosen.epochs if epochs is None else epochs,
-        steps=chosen.steps if steps is None and epochs is None else steps,
-        batch_size=chosen.batch_size if batch_size is None else batch_size,
-        learning_rate=chosen.learning_rate if learning_rate is None else learning_rate,
-        validation=validation,
-        seed=seed,
-        device=device,
-        recipe=chosen,
-        start=start,
-    )
+    asked = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "mixed": mixed}
+    given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
+    given |= {"name": name, "seed": seed, "device": device, "start": start}
+    options: classifier.Options | train_detector.Options
+    if network == "scout":
+        foreign = {"--data": data, "--tiles": tiles, "--epochs": epochs, "--epoch-tiles": epoch_tiles}
+        if named := [option for option, value in foreign.items() if value]:
+            raise errors.UsageError(f"scout learns from --drills and --held for so many --steps, not by {named[0]}")
+        if held is None:
+            raise errors.UsageError("--network scout needs --drills and --held: make them with digitize sheets drills")
+        options = train_detector.Options(output, tuple(drills or ()), held, **given)
+    else:
+        if drills or held:
+            raise errors.UsageError(
+                "--drills and --held are for --network scout; a classifier takes --data and --tiles"
+            )
+        chosen = recipes.choose(recipe)
+        own = {"batch_size": chosen.batch_size, "learning_rate": chosen.learning_rate}
+        options = classifier.Options(
+            output,
+            network=network or chosen.network,
+            data=tuple(corpora.parse_source(one) for one in data or ()),
+            tiles=tuple(tiles or ()),
+            mnist_share=mnist_share,
+            epoch_tiles=epoch_tiles,
+            epochs=chosen.epochs if epochs is None else epochs,
+            validation=validation,
+            recipe=chosen,
+            **{**own, **({"steps": chosen.steps} if epochs is None else {}), **given},
+        )
     course = runs.run(options, resume=resume, overwrite=overwrite, progress=not quiet)
     if course.interrupted:
         raise typer.Exit(errors.INTERRUPTED)
     log.info("wrote %s", output)
-
-
-def _train_detector(
-    output: Path,
-    drills: list[Path],
-    held: Path | None,
-    *,
-    steps: int | None,
-    seed: int,
-    start: Path | None,
-    name: str,
-    overwrite: bool,
-) -> None:
-    from digitize import runs, train_detector
-
-    if held is None:
-        raise errors.UsageError("--network scout needs --drills and --held: make them with digitize sheets drills")
-    runs.claim(output, resume=False, overwrite=overwrite)
-    options = train_detector.Options(
-        output, tuple(drills), held, name=name, steps=steps or DETECTOR_STEPS, seed=seed, start=start
-    )
-    course = train_detector.prepare(options)
-    for progress in train_detector.steps(course):
-        log.info("%s", progress)
-    log.info("wrote %s", train_detector.finish(course))
 
 
 @app.command()

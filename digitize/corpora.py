@@ -2,7 +2,8 @@
 
 A corpus is read from MNIST's IDX files, Keras's `mnist.npz`, an npz of images and labels, a `.tgz`, `.tar.xz` or `.zip`
 that holds any of these, a folder with one subfolder a class, UCI's pendigits, or UNIPEN's train_r01_v07. What is not in
-MNIST's form already (pictures, pen strokes) enters through `normalise.py`, on the road that scanned digits take.
+MNIST's form already (pictures, pen strokes) enters through `normalise.py`, on the road that scanned digits take. The
+tiles of `digitize review export` are such a folder too, and keep both their views.
 
 UNIPEN (Guyon et al. 1994): a file below `data/1a` names components of the file that it included last; `.COORD` says
 which column is which. Components count through `.PEN_DOWN` and `.PEN_UP` alike where the file gives coordinates between
@@ -88,6 +89,7 @@ class Corpus:
         hashes: sha256 of each file that was read, by name; of what is inside it where it is packed pen strokes; of a
             folder of pictures, or of UNIPEN's files, one for all.
         published: which set it is, where its form says so; else its hashes tell.
+        train_surroundings: uint8 (N, 28, 28), the second view of each training digit, where the set has both.
     """
 
     path: Path
@@ -98,12 +100,15 @@ class Corpus:
     train_writers: NDArray[Any] | None = field(repr=False)
     hashes: dict[str, str] = field(repr=False)
     published: known.Known | None = None
+    train_surroundings: Images | None = field(repr=False, default=None)
 
     @property
     def labelled(self) -> tuple[Images, Labels]:
-        """What a model is measured on: the test part, or all where there is none."""
+        """What a model is measured on: the test part, or all where there is none; (N, 28, 28, 2) where it has views."""
         if len(self.test_labels):
             return self.test_images, self.test_labels
+        if self.train_surroundings is not None:
+            return np.stack([self.train_images, self.train_surroundings], axis=-1), self.train_labels
         return self.train_images, self.train_labels
 
     @property
@@ -128,12 +133,25 @@ class Pool:
         weights: float64 (N,), how often each training digit is drawn relative to the others.
         entries: one a source, for a card.
         test_name: what the accuracy on the test digits is called in a card.
+        framed: bool (N,), True for the training digits that come with their surroundings.
+        surroundings: uint8 (N, 28, 28), blank for the others; None where no digit has any.
     """
 
     mnist: Mnist = field(repr=False)
     weights: NDArray[np.float64] = field(repr=False)
     entries: tuple[dict[str, Any], ...] = field(repr=False)
     test_name: str
+    framed: NDArray[np.bool_] = field(repr=False)
+    surroundings: Images | None = field(repr=False, default=None)
+
+    def tiles(self, rows: NDArray[Any], views: int) -> NDArray[np.uint8]:
+        """Training digits as a network sees them: uint8 (len(rows), 28, 28, views), a copy; `rows` as NumPy indexes."""
+        images = self.mnist.train_images[rows]
+        tiles = np.zeros((*images.shape, views), np.uint8)
+        tiles[..., 0] = images
+        if views > 1 and self.surroundings is not None:
+            tiles[..., 1] = self.surroundings[rows]
+        return tiles
 
 
 def parse_source(text: str) -> Source:
@@ -182,17 +200,33 @@ def gather(sources: Sequence[Source] = ()) -> Pool:
     weights = [np.full(len(one.train_labels), each.weight) for one, each in zip(corpora, chosen, strict=True)]
     entries = tuple(corpus.entry(source.weight) for corpus, source in zip(corpora, chosen, strict=True))
     tested = {corpus.test_name for corpus in corpora if len(corpus.test_labels)}
-    return Pool(pooled, np.concatenate(weights), entries, tested.pop() if len(tested) == 1 else "test")
+    test_name = tested.pop() if len(tested) == 1 else "test"
+    framed = np.concatenate([np.full(len(one.train_labels), one.train_surroundings is not None) for one in corpora])
+    return Pool(pooled, np.concatenate(weights), entries, test_name, framed, _surroundings(corpora))
+
+
+def _surroundings(corpora: list[Corpus]) -> Images | None:
+    """The second views of several sets, blank where a set has none; None where no set has any."""
+    if all(corpus.train_surroundings is None for corpus in corpora):
+        return None
+    views = [(corpus.train_surroundings, corpus.train_images) for corpus in corpora]
+    return _joined([np.zeros_like(images) if view is None else view for view, images in views])
 
 
 def labelled(paths: Sequence[Path]) -> tuple[Images, Labels]:
     """What a model is measured on: the test parts of several sets, or all of a set that has none.
 
+    Returns:
+        uint8 (N, 28, 28), or (N, 28, 28, 2) where one of the sets comes with surroundings; labels uint8 (N,).
+
     Raises:
         DatasetError: as `read_corpus`.
     """
     parts = [read_corpus(path).labelled for path in paths]
-    return _joined([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
+    images = [images for images, _ in parts]
+    if any(one.ndim == 4 for one in images):
+        images = [datasets.as_tiles(one) for one in images]
+    return _joined(images), np.concatenate([labels for _, labels in parts])
 
 
 def read_corpus(path: Path) -> Corpus:
@@ -208,16 +242,19 @@ def read_corpus(path: Path) -> Corpus:
         DatasetError: it is not there, is in no known form, or something in it is not as it should be; the message
             names the file and what was found.
     """
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.is_file():
-        raise DatasetError(f"{path} is not there: give {FORMS}")
     lower = path.name.lower()
-    if lower.endswith(ARCHIVES):
-        return _read_archive(path)
-    if lower.endswith(".npz"):
-        return _read_npz(path, path.read_bytes())
-    return _read_file(path)
+    try:
+        if path.is_dir():
+            return _read_folder(path)
+        if not path.is_file():
+            raise DatasetError(f"{path} is not there: give {FORMS}")
+        if lower.endswith(ARCHIVES):
+            return _read_archive(path)
+        if lower.endswith(".npz"):
+            return _read_npz(path, path.read_bytes())
+        return _read_file(path)
+    except OSError as error:  # no right to read it, or the disk fails
+        raise DatasetError(f"{error.filename or path} cannot be read ({error.strerror}): mend or delete it") from error
 
 
 def _joined(parts: list[Images]) -> Images:
@@ -316,7 +353,9 @@ def _check_images(path: Path, images: NDArray[Any], labels: NDArray[Any], *, mos
         raise DatasetError(f"{path} holds {images.dtype} {images.shape}, expected uint8 (N, {SIDE}, {SIDE})")
     if labels.ndim != 1 or len(labels) != len(images):
         raise DatasetError(f"{path} has {labels.shape} labels for {len(images)} images, as many of both are needed")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() > most:
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DatasetError(f"{path} has labels of type {labels.dtype}, expected whole numbers from 0 to {most}")
+    if labels.min() < 0 or labels.max() > most:
         raise DatasetError(f"{path} has labels from {labels.min()} to {labels.max()}, expected 0 to {most}")
 
 
@@ -344,24 +383,56 @@ def _mask_of(gray: NDArray[np.uint8]) -> Mask:
 
 def _read_classes(folder: Path) -> Corpus:
     """A folder with one subfolder a class, as corrections are kept: `0` to `9`, and `none` for what is no digit."""
-    images, labels, digest = [], [], sha256()
+    pictures: list[Path] = []
+    labels: list[int] = []
     classes = {str(digit): digit for digit in range(DIGITS)} | {NONE_FOLDER: NO_DIGIT}
     for place in sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")):
         if place.name not in classes:
             raise DatasetError(f"{folder} has a subfolder {place.name!r}, expected 0 to 9 and {NONE_FOLDER!r}")
-        pictures = sorted(one for one in place.iterdir() if one.suffix.lower() in PICTURES)
-        if not pictures:
+        found = sorted(one for one in place.iterdir() if one.suffix.lower() in PICTURES)
+        if not found:
             raise DatasetError(f"{place} is an empty class, it holds no picture: put some there or delete the folder")
-        for picture in pictures:
-            images.append(_read_picture(picture))
-            labels.append(classes[place.name])
-            digest.update(f"{place.name}/{picture.name}\0".encode() + picture.read_bytes())
-    hashes = {f"{folder.name}/": digest.hexdigest()}
-    return Corpus(folder, np.stack(images), np.array(labels, np.uint8), *_nothing(), None, hashes)
+        pictures.extend(found)
+        labels.extend([classes[place.name]] * len(found))
+    grays, digest = [], sha256()
+    for picture in pictures:
+        grays.append(_read_gray(picture))
+        digest.update(f"{picture.parent.name}/{picture.name}\0".encode() + picture.read_bytes())
+    images, surroundings = _both_views(folder, pictures, grays)
+    return Corpus(
+        folder,
+        images,
+        np.array(labels, np.uint8),
+        *_nothing(),
+        train_writers=None,
+        hashes={f"{folder.name}/": digest.hexdigest()},
+        train_surroundings=surroundings,
+    )
 
 
-def _read_picture(path: Path) -> NDArray[np.uint8]:
-    """One digit: a picture in MNIST's form as it is, any other cut out of its paper and normalised."""
+def _both_views(
+    folder: Path, pictures: list[Path], grays: list[NDArray[np.uint8]]
+) -> tuple[Images, NDArray[np.uint8] | None]:
+    """The digits of a folder's pictures, and their surroundings where the pictures are tiles of `review export`.
+
+    Such tiles are known by their size, two views of 28 pixels side by side. A folder that mixes them with other
+    pictures is refused, as a tile cut like a picture would be another digit.
+    """
+    exported = [gray.shape == (SIDE, 2 * SIDE) for gray in grays]
+    if not any(exported):
+        return np.stack([_digit_of(gray) for gray in grays]), None
+    if not all(exported):
+        tile, other = pictures[exported.index(True)], pictures[exported.index(False)]
+        raise DatasetError(
+            f"{folder} mixes tiles of digitize review export ({tile}: digit and surroundings, {2 * SIDE} × {SIDE}) "
+            f"with other pictures ({other}): keep them in two folders, each given with --data"
+        )
+    tiles = np.stack(grays)
+    return tiles[..., :SIDE].copy(), tiles[..., SIDE:].copy()
+
+
+def _read_gray(path: Path) -> NDArray[np.uint8]:
+    """A picture, flattened on white: uint8 (H, W)."""
     from PIL import Image
 
     try:
@@ -369,9 +440,13 @@ def _read_picture(path: Path) -> NDArray[np.uint8]:
             flat = picture.convert("RGBA") if picture.has_transparency_data else picture
             if flat.mode == "RGBA":
                 flat = Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat)
-            gray = np.asarray(flat.convert("L"), np.uint8)
+            return np.asarray(flat.convert("L"), np.uint8)
     except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path} is no picture that can be read ({error}): mend or delete it") from error
+
+
+def _digit_of(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One digit: a picture in MNIST's form as it is, any other cut out of its paper and normalised."""
     border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
     if gray.shape == (SIDE, SIDE) and not border.any():
         return gray

@@ -209,12 +209,16 @@ def load_tiles(path: Path, *, seed: int = 0) -> TileSet:
         raise DatasetError(f"{path} has no array {' and no '.join(sorted(missing))}: it holds {sorted(arrays)}")
     tiles, labels = arrays["tiles"], arrays["labels"]
     weights, held = arrays.get("weights"), arrays.get("held")
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise DatasetError(f"{path}: labels are {labels.dtype} {labels.shape}, expected whole numbers (N,)")
     count = len(labels)
     if tiles.dtype != np.uint8 or tiles.shape != (count, SIDE, SIDE, 2) or count == 0:
         expected = f"uint8 ({max(count, 1)}, {SIDE}, {SIDE}, 2)"
         raise DatasetError(f"{path}: tiles are {tiles.dtype} {tiles.shape}, expected {expected}")
-    if labels.ndim != 1 or labels.min() < 0 or labels.max() > NO_DIGIT:
+    if labels.min() < 0 or labels.max() > NO_DIGIT:
         raise DatasetError(f"{path}: labels run from {labels.min()} to {labels.max()}, expected 0 to {NO_DIGIT}")
+    if any(one is not None and one.dtype.kind not in "biuf" for one in (weights, held)):
+        raise DatasetError(f"{path}: weights and held must be numbers")
     weights = np.ones(count, np.float32) if weights is None else weights.astype(np.float32)
     held = np.random.default_rng(seed).random(count) < 0.05 if held is None else held.astype(bool)
     if weights.shape != (count,) or held.shape != (count,) or not np.isfinite(weights).all() or weights.min() < 0:
@@ -258,6 +262,13 @@ def file_hash(path: Path) -> str:
     """sha256 of a file, hexadecimal, read in pieces."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def as_tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give images (N, 28, 28) blank surroundings: tiles (N, 28, 28, 2); tiles are returned as they are."""
+    if images.ndim == 4:
+        return images
+    return np.stack([images, np.zeros_like(images)], axis=-1)
 
 
 def existing(place: Path, name: str) -> Path | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from digitize import models
 from digitize.classify import Classifier
+from digitize.datasets import as_tiles
 from digitize.engine import Engine, native_stderr_kept
 from digitize.errors import DatasetError, ModelError
 from digitize.records import NO_DIGIT, Probabilities, Tiles
@@ -97,13 +98,6 @@ def keras_probabilities(folder: Path, tiles: Tiles) -> Probabilities:
     views = models.load_card(folder).views
     model = keras.models.load_model(folder / models.KERAS_FILE, compile=False)
     return np.asarray(model.predict(tiles[..., :views], batch_size=KERAS_BATCH, verbose=0), np.float32)
-
-
-def as_tiles(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Give images (N, 28, 28) blank surroundings: tiles (N, 28, 28, 2); tiles are returned as they are."""
-    if images.ndim == 4:
-        return images
-    return np.stack([images, np.zeros_like(images)], axis=-1)
 
 
 @dataclass(frozen=True, slots=True)

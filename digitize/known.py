@@ -36,8 +36,8 @@ class Remote:
 
     Attributes:
         name: under which it is kept.
-        url: where it is published; empty where it has to be fetched by hand.
-        sha256: of its content, unpacked from `.gz` or `.Z`; empty where this program does not know it.
+        url: where it is published.
+        sha256: of its content, unpacked from `.gz` or `.Z`.
     """
 
     name: str
@@ -54,7 +54,8 @@ class Known:
         title: authors and name, for a card.
         licence: under which it is published.
         home: the page that describes it.
-        files: what is fetched.
+        files: what is fetched; none where that is left to the user, as names and hashes are not known here.
+        parts: the folders that a user's own copy consists of, where nothing is fetched.
         also: sha256 of other files that hold the same set.
     """
 
@@ -63,6 +64,7 @@ class Known:
     licence: str
     home: str
     files: tuple[Remote, ...]
+    parts: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
 
 
@@ -79,7 +81,7 @@ MNIST = Known(
         ),
     ),
     # The four IDX files, gzipped, as they are published.
-    (
+    also=(
         "1a1a05eab793c14bb050b398624a11b0ffd1a2953baed553b1b9bd079e2a20be",
         "b91679a0acfe4ba0e50a2437a903084cba1f5f92592b016a25a7dfd00455798b",
         "0b367032e93c5d0cea0925647cfdb18614af8ee15f83e6f2fc2ad904a6835971",
@@ -109,7 +111,8 @@ UNIPEN = Known(
     "UNIPEN train_r01_v07, Guyon et al. 1994",
     "CC BY 4.0",
     "https://doi.org/10.5281/zenodo.1195803",
-    (Remote("data", "", ""),),
+    (),  # names and hashes of the files at Zenodo are not known here, and none are made up
+    parts=("data", "include"),
 )
 SETS = {one.name: one for one in (MNIST, PENDIGITS, UNIPEN)}
 
@@ -157,8 +160,8 @@ def standing(known: Known) -> Standing:
 def _holds(known: Known, place: Path) -> bool:
     if known is MNIST and all(datasets.existing(place, name) for name in datasets.FILES.values()):
         return True
-    if known is UNIPEN:
-        return (place / "data" / "1a").is_dir()
+    if known.parts:
+        return all((place / part).is_dir() for part in known.parts)
     stems = [remote.name.removesuffix(".Z") for remote in known.files]
     return all(any((place / f"{stem}{end}").is_file() for end in ("", ".gz", ".Z")) for stem in stems)
 
@@ -179,10 +182,20 @@ def render(found: Standing) -> str:
     known = found.known
     where = f"in {found.place}" if found.place else f"not here; looked in {', '.join(str(one) for one in found.looked)}"
     lines = [f"{known.name}: {known.title}", f"    {known.licence}, {known.home}"]
-    for remote in known.files:
-        address = remote.url or "to be fetched by hand"
-        lines.append(f"    {remote.name}: {address}, sha256 {remote.sha256 or 'not known'}")
+    lines.extend(f"    {remote.name}: {remote.url}, sha256 {remote.sha256}" for remote in known.files)
+    if not known.files:
+        lines.append("    names and hashes of its files are not known to this program: it cannot fetch or check them")
+        lines.append(f"    {_by_hand(known, datasets.cache_folder() / known.name)}")
     return "\n".join([*lines, f"    {where}"])
+
+
+def _by_hand(known: Known, target: Path) -> str:
+    """What a user does to have a set that is not fetched."""
+    parts = " and ".join(f"{part}/" for part in known.parts)
+    return (
+        f"take it from {known.home} and put its {parts} into {target}, "
+        "or give its folder or archive with --data; a model's card then names the hash of what was read"
+    )
 
 
 def find_mnist() -> Path:
@@ -220,14 +233,13 @@ def fetch(known: Known, *, folder: Path | None = None, mirror: str | None = None
         The folder that holds it.
 
     Raises:
-        DatasetError: a file cannot be fetched or is not what was published.
-        UsageError: this set has to be fetched by hand.
+        DatasetError: a file cannot be fetched or is not what was published, or this set is not fetched at all.
     """
     target = folder or datasets.cache_folder() / known.name
-    if any(not remote.url or not remote.sha256 for remote in known.files):
-        raise UsageError(
-            f"{known.name} is not fetched by this program, which does not know its hash: take it from {known.home} and "
-            f"put its data/ and include/ into {target}"
+    if not known.files:
+        raise DatasetError(
+            f"{known.name} cannot be fetched by this program, which knows no names and hashes of its files: "
+            f"{_by_hand(known, target)}"
         )
     for remote in known.files:
         address = f"{mirror.rstrip('/')}/{remote.name}" if mirror else remote.url

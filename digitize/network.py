@@ -15,7 +15,8 @@ Calibration of Modern Neural Networks").
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -29,12 +30,13 @@ INK = 255  # the value of full ink in a tile
 NO_DIGIT_CLASSES = 11  # ten digits and "no digit"
 
 
-def build(name: str, *, classes: int | None = None) -> Any:
+def build(name: str, *, classes: int | None = None, mixed: bool = False) -> Any:
     """Build the network `name` with fresh weights.
 
     Args:
         name: a key of `NETWORKS`.
         classes: length of the output; the network's own number where None.
+        mixed: compute in bfloat16 all but the logits; weights are float32 always.
 
     Returns:
         A `keras.Model`, (N, 28, 28, views) in 0..255 to logits float32 (N, classes). Its last layer is "logits".
@@ -45,7 +47,19 @@ def build(name: str, *, classes: int | None = None) -> Any:
     if name not in NETWORKS:
         raise KeyError(f"no network is called {name!r}; there are {', '.join(NETWORKS)}")
     make, default_classes = NETWORKS[name]
-    return make(classes or default_classes)
+    with precision(mixed):
+        return make(classes or default_classes)
+
+
+@contextmanager
+def precision(mixed: bool) -> Iterator[None]:
+    """The scope in which layers that are made compute in bfloat16, where it is `mixed`, or else in float32."""
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if mixed else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(usual)
 
 
 def scout() -> Any:
@@ -124,27 +138,32 @@ def _article(classes: int) -> Any:
     x = layers.Flatten()(x)
     x = layers.Dense(1024, activation="relu")(x)
     x = layers.Dropout(0.4)(x)
-    return keras.Model(tiles, layers.Dense(classes, name="logits")(x), name="article")
+    return keras.Model(tiles, layers.Dense(classes, dtype="float32", name="logits")(x), name="article")
 
 
-def _duet(classes: int) -> Any:
+def duet(classes: int = NO_DIGIT_CLASSES, *, width: float = 1.0) -> Any:
+    """Build `duet` with fresh weights, with `width` times as many filters; `tests/front.py` compares widths."""
+
+    def wide(filters: int) -> int:
+        return max(1, round(width * filters))
+
     tiles = layers.Input((TILE_SIDE, TILE_SIDE, 2), name="tiles")
     both = layers.Rescaling(1 / INK)(tiles)
 
-    digit = _convolve(both[..., :1], 32, side=6, stride=2)  # 14 x 14
-    digit = _convolve(digit, 32)
-    digit = _convolve(digit, 64, stride=2)  # 7 x 7
+    digit = _convolve(both[..., :1], wide(32), side=6, stride=2)  # 14 x 14
+    digit = _convolve(digit, wide(32))
+    digit = _convolve(digit, wide(64), stride=2)  # 7 x 7
 
-    around = _convolve(both[..., 1:], 12, side=6, stride=2)  # 14 x 14
-    around = _convolve(around, 24, stride=2)  # 7 x 7
+    around = _convolve(both[..., 1:], wide(12), side=6, stride=2)  # 14 x 14
+    around = _convolve(around, wide(24), stride=2)  # 7 x 7
 
     x = layers.Concatenate()([digit, around])
-    x = _convolve(x, 80)
-    x = _convolve(x, 96, padding="valid")  # 5 x 5
+    x = _convolve(x, wide(80))
+    x = _convolve(x, wide(96), padding="valid")  # 5 x 5
     # The mean says how much of a feature there is, the maximum whether there is any: a fragment lacks the second.
     x = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
     x = layers.Dropout(0.3)(x)
-    return keras.Model(tiles, layers.Dense(classes, name="logits")(x), name="duet")
+    return keras.Model(tiles, layers.Dense(classes, dtype="float32", name="logits")(x), name="duet")
 
 
 def _convolve(x: Any, filters: int, *, side: int = 3, stride: int | tuple[int, int] = 1, padding: str = "same") -> Any:
@@ -155,5 +174,5 @@ def _convolve(x: Any, filters: int, *, side: int = 3, stride: int | tuple[int, i
 
 NETWORKS: dict[str, tuple[Callable[[int], Any], int]] = {
     "article": (_article, 10),
-    "duet": (_duet, NO_DIGIT_CLASSES),
+    "duet": (duet, NO_DIGIT_CLASSES),
 }

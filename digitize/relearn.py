@@ -5,7 +5,8 @@ network learns from what it will see. A digit that was confirmed or corrected gi
 or is several, gives a tile of no digit. Added digits are cut by the box that was drawn for them.
 
 A folder holds one picture a tile in `0` to `9` and `none`: the digit to the left, its surroundings to the right. It can
-be looked through and weeded by hand, and `datasets.load_tiles` reads it.
+be looked through and weeded by hand; `corpora.read_corpus` reads it for `train --data`, `datasets.load_tiles` for
+`train --tiles`.
 """
 
 from __future__ import annotations

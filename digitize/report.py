@@ -32,6 +32,7 @@ WORST = 64  # errors shown
 WORST_COLUMNS = 8
 CURVE_POINTS = 200  # of the risk-coverage curve that are kept
 SURE_ERROR = 0.01  # the coverage at this error is stated
+LEAST_ERROR = 1e-4  # what no error at all is drawn as, on a logarithmic axis
 DPI = 110
 BLUE, RED, GRAY = "#2b5f8a", "#b3452c", "#8a8a8a"
 
@@ -197,7 +198,7 @@ def write_report(
         folder: is made; files of these names are replaced.
         probabilities: float32 (N, classes).
         labels: uint8 (N,).
-        images: uint8 (N, 28, 28), what was classified.
+        images: uint8 (N, 28, 28), what was classified; or tiles (N, 28, 28, 2), of which the first view is shown.
         history: records of epochs, for the curves; no curves are drawn where it is empty.
         title: which model on which digits.
 
@@ -209,7 +210,8 @@ def write_report(
     """
     metrics = measure(probabilities, labels, history=history, title=title)
     worst = worst_errors(probabilities, labels)
-    told = [(images[k], int(labels[k]), int(probabilities[k].argmax()), float(probabilities[k].max())) for k in worst]
+    shown = images[..., 0] if images.ndim == 4 else images
+    told = [(shown[k], int(labels[k]), int(probabilities[k].argmax()), float(probabilities[k].max())) for k in worst]
     drawings: dict[str, Callable[[Figure], None]] = {
         "confusion": lambda figure: _draw_confusion(figure.subplots(), metrics),
         "reliability": lambda figure: _draw_reliability(figure, metrics),
@@ -275,13 +277,15 @@ def _draw_curves(figure: Figure, history: Sequence[Mapping[str, Any]]) -> None:
     left.plot(epochs, [record["loss"] for record in history], color=GRAY, marker=".", label="training")
     left.plot(epochs, [record["validation_loss"] for record in history], color=BLUE, marker=".", label="validation")
     left.set(title="loss", xlabel="epoch", ylabel="negative log likelihood", yscale="log")
-    right.plot(epochs, [100 * record["accuracy"] for record in history], color=GRAY, marker=".", label="training")
-    digits = [100 * record["mnist_accuracy"] for record in history]
-    right.plot(epochs, digits, color=BLUE, marker=".", label="validation digits")
+    curves = [("training", "accuracy", GRAY), ("validation digits", "mnist_accuracy", BLUE)]
     if history[0]["tiles_accuracy"] is not None:
-        tiles = [100 * record["tiles_accuracy"] for record in history]
-        right.plot(epochs, tiles, color=RED, marker=".", label="held tiles")
-    right.set(title="accuracy", xlabel="epoch", ylabel="%")
+        curves.append(("held tiles", "tiles_accuracy", RED))
+    for name, key, color in curves:
+        # From the first epoch to the last the errors shrink a hundredfold: only their logarithm shows both.
+        errors = [100 * max(1 - record[key], LEAST_ERROR) for record in history]
+        right.plot(epochs, errors, color=color, marker=".", label=f"{name}, last {history[-1][key]:.2%} right")
+    right.set(title="accuracy", xlabel="epoch", ylabel="wrong, %", yscale="log")
+    right.yaxis.set_major_formatter("{x:g}")
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

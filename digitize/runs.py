@@ -1,9 +1,9 @@
-"""A training run in its folder: begun or taken up, watched, stopped and finished.
+"""A training run in its folder, a classifier's or a detector's: begun or taken up, watched, stopped and finished.
 
-What lies in the folder while it runs: `checkpoint/`, written anew after each epoch and deleted once the model is whole;
-`logs/`, for TensorBoard. Ctrl-C ends the step it falls into: the epoch is judged as it stands and the best epoch so far
-is written as a model, while the checkpoint stays, so that `--resume` goes on from the last whole epoch. A second Ctrl-C
-ends the program at once.
+What lies in the folder while it runs: `checkpoint/`, written before the first step and anew after each epoch (of a
+detector: every so many steps), deleted once the model is whole; `logs/`, for TensorBoard. Ctrl-C ends the step it falls
+into: what was learnt so far is judged and written as a model, while the checkpoint stays, so that `--resume` goes on
+from the last whole epoch (a detector: from that step). A second Ctrl-C ends the program at once.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any, ClassVar, Protocol
 
-from digitize import checkpoint, models, train
+from digitize import checkpoint, models, train, train_detector
 from digitize.errors import OutputError, UsageError
 from digitize.eventlog import EventLog
-from digitize.train import Course, Options, Tick
+from digitize.train import Tick
 
 log = logging.getLogger("digitize")
 
@@ -30,7 +31,53 @@ LOG_EVERY = 50  # steps between two records of the training loss
 BAR_EVERY = 10  # steps between two changes of the figures beside the bar
 
 
-def run(options: Options, *, resume: bool = False, overwrite: bool = False, progress: bool = True) -> Course:
+class Record(Protocol):
+    """How training stands after a while; as text, one line for a log."""
+
+    @property
+    def step(self) -> int:
+        """How many steps were made in all."""
+
+    def figures(self) -> dict[str, float]:
+        """What TensorBoard shows of it, by tag."""
+
+
+class Course(checkpoint.Resumable, Protocol):
+    """A run of training, whatever is trained; `train.Course` says more of what they have in common.
+
+    Attributes:
+        UNIT: what a batch counts.
+        CHECKPOINT_EVERY: steps between two checkpoints; None where only what a record ends with can be taken up.
+        network, step, history, watch, stop, interrupted: as of `train.Course`.
+    """
+
+    UNIT: ClassVar[str]
+    CHECKPOINT_EVERY: ClassVar[int | None]
+    network: Any
+    step: int
+    history: Any
+    watch: Callable[[Tick], None] | None
+    stop: threading.Event
+    interrupted: bool
+
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+
+    def records(self) -> Iterator[Record]:
+        """Train from where it stands to the end, or until `stop` is set."""
+
+    def finish(self) -> Path:
+        """Write the model folder."""
+
+
+def run(
+    options: train.Options | train_detector.Options,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Course:
     """Train a network from start to end, or from where it was stopped, and write its model folder.
 
     Args:
@@ -44,29 +91,38 @@ def run(options: Options, *, resume: bool = False, overwrite: bool = False, prog
 
     Raises:
         OutputError: there is something in the folder already, or it cannot be written.
-        DigitizeError: as `train.prepare`, `train.epochs`, `train.finish` and `checkpoint.load` say.
+        DigitizeError: as `prepare`, `records` and `finish` of the course and `checkpoint.load` say.
     """
     folder = options.output
     claim(folder, resume=resume, overwrite=overwrite)
-    course = train.prepare(options)
+    course: Course = train.prepare(options) if isinstance(options, train.Options) else train_detector.prepare(options)
     if overwrite:
         clear(folder)
-    log.info("training %s on %s, %d steps", options.network, train.describe_device(options.device), course.steps)
+    device = train.describe_device(options.device)
+    log.info("training %s on %s, %d steps", course.network.name, device, course.steps)
     if resume and checkpoint.path_in(folder).is_file():
         checkpoint.load(course)
-        log.info("going on after epoch %d of %d", course.epoch, course.epochs)
+        log.info("going on after step %d of %d", course.step, course.steps)
+    else:
+        checkpoint.save(course)
     try:
-        with EventLog(folder / LOGS_FOLDER) as events, _interrupts(course.stop), _bar(course, events, progress):
-            for record in train.epochs(course):
-                if not course.interrupted:
+        with (
+            EventLog(folder / LOGS_FOLDER) as events,
+            _interrupts(course.stop),
+            _bar(course, events, options.batch_size, progress),
+        ):
+            for record in course.records():
+                if not course.interrupted or course.CHECKPOINT_EVERY:
                     checkpoint.save(course)
-                _log_epoch(events, record)
-                log.info("%s", train.describe(record))
+                events.add(record.step, record.figures())
+                log.info("%s", record)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error}): choose another folder") from error
-    train.finish(course)
+    course.finish()
     if course.interrupted:
-        log.info("stopped in epoch %d; %s holds the best so far, --resume goes on", course.epoch, folder)
+        log.info(
+            "stopped after step %d of %d; %s holds the best so far, --resume goes on", course.step, course.steps, folder
+        )
     else:
         shutil.rmtree(checkpoint.path_in(folder).parent, ignore_errors=True)
     return course
@@ -121,17 +177,16 @@ def _interrupts(stop: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(course: Course, events: EventLog, wanted: bool) -> Iterator[None]:
-    """Show how far training is, and log its loss."""
+def _bar(course: Course, events: EventLog, batch: int, wanted: bool) -> Iterator[None]:
+    """Show how far training is, log its loss, and keep where it stands; a batch is so many of the course's unit."""
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    batch = course.options.batch_size
     with (
         tqdm(
             total=course.steps * batch,
             initial=course.step * batch,
-            unit="digit",
+            unit=course.UNIT,
             unit_scale=True,
             file=sys.stderr,
             disable=None if wanted else True,
@@ -142,26 +197,15 @@ def _bar(course: Course, events: EventLog, wanted: bool) -> Iterator[None]:
         def watch(tick: Tick) -> None:
             bar.update(batch)
             if tick.step % BAR_EVERY == 0:
-                bar.set_description(f"epoch {tick.epoch}/{course.epochs}", refresh=False)
-                bar.set_postfix_str(f"loss {tick.loss:.4f}, accuracy {tick.accuracy:.2%}", refresh=False)
+                bar.set_description(tick.where, refresh=False)
+                bar.set_postfix_str(str(tick), refresh=False)
             if tick.step % LOG_EVERY == 0:
-                events.add(tick.step, {"training/loss": tick.loss, "training/accuracy": tick.accuracy})
+                events.add(tick.step, tick.figures())
+            if course.CHECKPOINT_EVERY and tick.step % course.CHECKPOINT_EVERY == 0:
+                checkpoint.save(course)
 
         course.watch = watch
         try:
             yield
         finally:
             course.watch = None
-
-
-def _log_epoch(events: EventLog, record: train.Progress) -> None:
-    values = {
-        "epoch/loss": record.loss,
-        "epoch/accuracy": record.accuracy,
-        "epoch/validation_loss": record.validation_loss,
-        "epoch/validation_accuracy": record.mnist_accuracy,
-        "epoch/digits_a_second": record.digits_a_second,
-    }
-    if record.tiles_accuracy is not None:
-        values["epoch/tiles_accuracy"] = record.tiles_accuracy
-    events.add(record.step, values)

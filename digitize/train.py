@@ -29,13 +29,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import cv2
 import numpy as np
@@ -94,6 +94,7 @@ class Options:
         device: "auto", what Keras takes; "cpu", "gpu" or "gpu:N".
         recipe: for all that is not said here.
         start: name or folder of a model of the same network whose weights training starts from; fresh where None.
+        mixed: run steps in bfloat16; what is judged and saved is float32.
         half: store the weights in 16 bits; for networks so large that it matters.
         notes: added to the card under "data", one entry for each source that the tile files were made from.
     """
@@ -114,6 +115,7 @@ class Options:
     device: str = "auto"
     recipe: recipes.Recipe = recipes.DEFAULT
     start: Path | None = None
+    mixed: bool = False
     half: bool = False
     notes: tuple[dict[str, Any], ...] = ()
 
@@ -132,7 +134,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How training stands after one epoch.
+    """How training stands after one epoch; as text, one line for a log.
 
     Attributes:
         epoch, epochs: counted from 1.
@@ -158,15 +160,55 @@ class Progress:
     validation_loss: float
     best: bool
 
+    def __str__(self) -> str:
+        parts = [
+            f"epoch {self.epoch}/{self.epochs}",
+            f"{self.seconds:.0f} s",
+            f"loss {self.loss:.4f}",
+            f"validation {self.validation_loss:.4f}",
+            f"MNIST {self.mnist_accuracy:.2%}",
+        ]
+        if self.tiles_accuracy is not None:
+            parts.append(f"tiles {self.tiles_accuracy:.2%}")
+        return ", ".join(parts) + (" *" if self.best else "")
+
+    def figures(self) -> dict[str, float]:
+        """What TensorBoard shows of it, by tag."""
+        figures = {
+            "epoch/loss": self.loss,
+            "epoch/accuracy": self.accuracy,
+            "epoch/validation_loss": self.validation_loss,
+            "epoch/validation_accuracy": self.mnist_accuracy,
+            "epoch/digits_a_second": self.digits_a_second,
+        }
+        if self.tiles_accuracy is not None:
+            figures["epoch/tiles_accuracy"] = self.tiles_accuracy
+        return figures
+
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """How training stands after one step: epoch from 1, steps in all, and this epoch's loss and accuracy so far."""
+    """How training stands after one step.
 
-    epoch: int
+    Attributes:
+        step: how many were made in all.
+        loss: mean since the last record.
+        accuracy: likewise, where it is measured.
+        where: which epoch of how many, where there are epochs.
+    """
+
     step: int
     loss: float
-    accuracy: float
+    accuracy: float | None = None
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"loss {self.loss:.4f}" + ("" if self.accuracy is None else f", accuracy {self.accuracy:.2%}")
+
+    def figures(self) -> dict[str, float]:
+        """What TensorBoard shows of it, by tag."""
+        accuracy = {} if self.accuracy is None else {"training/accuracy": self.accuracy}
+        return {"training/loss": self.loss, **accuracy}
 
 
 @dataclass(slots=True)
@@ -205,6 +247,14 @@ class Course:
     stop: threading.Event = field(repr=False, default_factory=threading.Event)
     interrupted: bool = False
 
+    UNIT: ClassVar[str] = "digit"
+    CHECKPOINT_EVERY: ClassVar[int | None] = None  # steps; only whole epochs can be taken up
+
+    @property
+    def folder(self) -> Path:
+        """The model folder."""
+        return self.options.output
+
     @property
     def mnist(self) -> datasets.Mnist:
         """All labelled digits."""
@@ -226,6 +276,57 @@ class Course:
         """Epochs in all."""
         return -(-self.steps // self.epoch_steps)
 
+    def records(self) -> Iterator[Progress]:
+        """Train to the end; see `epochs`."""
+        return epochs(self)
+
+    def finish(self) -> Path:
+        """Write the model folder; see the function `finish`."""
+        return finish(self)
+
+    def plan(self) -> dict[str, Any]:
+        """What has to be the same for a run to be the same: options and the hashes of what is learnt from."""
+        options = self.options
+        return {
+            "recipe": options.recipe.name,
+            "network": options.network,
+            "steps": self.steps,
+            "batch-size": options.batch_size,
+            "learning-rate": options.learning_rate,
+            "seed": options.seed,
+            "mixed": options.mixed,
+            "validation": options.validation,
+            "mnist-share": options.mnist_share,
+            "epoch-tiles": options.epoch_tiles,
+            "data": [[entry["files"], entry["weight"]] for entry in self.pool.entries],
+            "tiles": [one.sha256 for one in self.sets],
+        }
+
+    def standing(self) -> dict[str, Any]:
+        """Where it stands, for a checkpoint; the chances of an epoch follow from the seed and its number."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+            "history": [asdict(record) for record in self.history],
+        }
+
+    def take_up(self, standing: dict[str, Any]) -> None:
+        """Stand where `standing` says."""
+        self.history[:] = [Progress(**record) for record in standing["history"]]
+        self.epoch, self.step = int(standing["epoch"]), int(standing["step"])
+        self.best_epoch, self.best_loss = int(standing["best_epoch"]), float(standing["best_loss"])
+
+    def parts(self) -> dict[str, Iterable[Any]]:
+        """What a checkpoint keeps: Keras's variables, and the running mean's arrays."""
+        return {
+            "network": self.network.variables,
+            "optimizer": self.network.optimizer.variables,
+            "best": self.best.variables,
+            "average": self.average or [],
+        }
+
 
 def prepare(options: Options) -> Course:
     """Read the data and build the network.
@@ -242,6 +343,8 @@ def prepare(options: Options) -> Course:
         ModelError: the model to start from is missing or another network.
         DeviceError: the named device is not there.
     """
+    pool = corpora.gather(options.data)  # what is wrong with the data is said before Keras's slow start
+    sets = [datasets.load_tiles(path, seed=options.seed) for path in options.tiles]
     with native_stderr_kept():  # the first import of TensorFlow, unless the caller was quicker, greets from C++
         import keras
 
@@ -252,13 +355,11 @@ def prepare(options: Options) -> Course:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of shapes that it meets for the first time
     keras.utils.set_random_seed(options.seed)
     with placed(options.device):
-        model = network.build(options.network)
+        model = network.build(options.network, mixed=options.mixed)
         if options.start is not None:
             _start_from(model, options.start)
         best = network.build(options.network)
         best.set_weights(model.get_weights())
-    pool = corpora.gather(options.data)
-    sets = [datasets.load_tiles(path, seed=options.seed) for path in options.tiles]
     classes = int(model.output.shape[-1])
     named = [(str(path), one.labels) for path, one in zip(options.tiles, sets, strict=True)]
     for name, labels in [("--data", pool.mnist.train_labels), *named]:
@@ -364,7 +465,7 @@ def epochs(course: Course) -> Iterator[Progress]:
     """
     import keras
 
-    judged = keras.models.clone_model(course.network) if course.average is not None else course.network
+    judged = keras.models.clone_model(course.best) if course.average is not None else course.network
     while course.step < course.steps and not course.stop.is_set():
         with placed(course.options.device):
             progress = _train_epoch(course, judged)
@@ -387,7 +488,8 @@ def _train_epoch(course: Course, judged: Any) -> Progress:
             reach = min(AVERAGE_STEPS, max(AVERAGE_EVERY, course.step / 10))
             blend(course.average, course.network.get_weights(), AVERAGE_EVERY / reach)
         if course.watch is not None:
-            course.watch(Tick(course.epoch + 1, course.step, *(told / (course.step - first)).tolist()))
+            loss, accuracy = (told / (course.step - first)).tolist()
+            course.watch(Tick(course.step, loss, accuracy, f"epoch {course.epoch + 1}/{course.epochs}"))
         if course.stop.is_set():
             break
     trained = time.perf_counter() - began
@@ -442,7 +544,7 @@ def finish(course: Course) -> Path:
     temperature = 1.0
     if options.recipe.calibrated:
         temperature = fit_temperature(verdict.logits, verdict.labels, verdict.weights)
-    images, labels = course.mnist.train_images[course.kept], course.mnist.train_labels[course.kept]
+    images, labels = course.pool.tiles(course.kept, 2), course.mnist.train_labels[course.kept]
     tested = len(course.mnist.test_labels) > 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -663,9 +765,8 @@ class _Verdict:
 def _judge(course: Course, model: Any) -> _Verdict:
     """Run the validation digits and the held tiles through `model`, a network that gives logits."""
     views = int(model.input.shape[-1])
-    images = course.mnist.train_images[course.kept]
     labels = course.mnist.train_labels[course.kept]
-    logits = _logits(model, with_views(images, views))
+    logits = _logits(model, course.pool.tiles(course.kept, views))
     held_tiles, held_labels = _held(course)
     mnist_accuracy = float((logits.argmax(axis=1) == labels).mean())
     weights = np.full(len(labels), 1 / len(labels))
@@ -703,13 +804,6 @@ def _logits(model: Any, tiles: NDArray[np.uint8]) -> Logits:
     return np.concatenate(parts)
 
 
-def with_views(images: NDArray[np.uint8], views: int) -> NDArray[np.uint8]:
-    """MNIST digits as tiles: (N, 28, 28) to (N, 28, 28, views), with blank surroundings."""
-    tiles = np.zeros((*images.shape, views), np.uint8)
-    tiles[..., 0] = images
-    return tiles
-
-
 def _epoch_tiles(course: Course) -> int:
     options = course.options
     if options.epoch_tiles is not None:
@@ -738,12 +832,9 @@ def batches(course: Course, count: int, *, epoch: int = 1) -> Iterator[tuple[NDA
         if sets:
             from_mnist = int(rng.binomial(options.batch_size, options.mnist_share))
         rows = np.fromiter(mnist_rows, np.int64, from_mnist)
-        images = course.mnist.train_images[rows]
+        tiles = [course.pool.tiles(rows, views)]
         if options.recipe.augment:
-            for place in np.flatnonzero(rng.random(from_mnist) < 2 * THICKER):
-                images[place] = restroke(images[place], thicker=rng.random() < 0.5)
-            images = distort(images[..., None], rng)[..., 0]
-        tiles = [with_views(images, views)]
+            _vary(tiles[0], course.pool.framed[rows], rng)
         labels = [course.mnist.train_labels[rows]]
         if from_mnist < options.batch_size:
             shares = rng.multinomial(options.batch_size - from_mnist, totals / totals.sum())
@@ -754,6 +845,17 @@ def batches(course: Course, count: int, *, epoch: int = 1) -> Iterator[tuple[NDA
                 tiles.append(drawn[..., :views])
                 labels.append(one.labels[rows])
         yield np.concatenate(tiles), np.concatenate(labels)
+
+
+def _vary(tiles: NDArray[np.uint8], framed: NDArray[np.bool_], rng: np.random.Generator) -> None:
+    """Distort digits in place, and thicken or thin some; those that are `framed` gently, both views alike."""
+    alone = np.flatnonzero(~framed)
+    digits = tiles[alone, ..., 0]
+    for place in np.flatnonzero(rng.random(len(alone)) < 2 * THICKER):
+        digits[place] = restroke(digits[place], thicker=rng.random() < 0.5)
+    tiles[alone, ..., 0] = distort(digits[..., None], rng)[..., 0]
+    if framed.any():
+        tiles[framed] = distort(tiles[framed], rng, gentle=True)
 
 
 def _shuffled(rows: NDArray[np.int64], weights: NDArray[np.float64], rng: np.random.Generator) -> Iterator[int]:
@@ -851,6 +953,7 @@ def _card(course: Course, verdict: _Verdict, temperature: float) -> dict[str, An
             "mnist_share": options.mnist_share if course.sets else 1.0,
             "batch_size": options.batch_size,
             "learning_rate": options.learning_rate,
+            "precision": "mixed_bfloat16" if options.mixed else "float32",
             "validation": "writers" if course.mnist.train_writers is not None else "random",
         },
         "versions": {
@@ -863,20 +966,6 @@ def _card(course: Course, verdict: _Verdict, temperature: float) -> dict[str, An
         "accuracy": accuracy,
         "calibration": {"temperature": temperature},
     }
-
-
-def describe(progress: Progress) -> str:
-    """One line on an epoch, for a log or a progress bar."""
-    parts = [
-        f"epoch {progress.epoch}/{progress.epochs}",
-        f"{progress.seconds:.0f} s",
-        f"loss {progress.loss:.4f}",
-        f"validation {progress.validation_loss:.4f}",
-        f"MNIST {progress.mnist_accuracy:.2%}",
-    ]
-    if progress.tiles_accuracy is not None:
-        parts.append(f"tiles {progress.tiles_accuracy:.2%}")
-    return ", ".join(parts) + (" *" if progress.best else "")
 
 
 def report(folder: Path) -> str:

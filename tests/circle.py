@@ -179,7 +179,7 @@ def run(folder: Path, options: argparse.Namespace) -> None:
         )
     )
     for progress in training.epochs(course):
-        print(training.describe(progress), file=sys.stderr, flush=True)
+        print(progress, file=sys.stderr, flush=True)
     tuned = training.finish(course)
     before = scan(fresh, folder / "before.json", None)
     after = scan(fresh, folder / "after.json", str(tuned))

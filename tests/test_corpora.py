@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 from stub import STROKES, draw_digit
 
-from digitize import corpora, datasets
+from digitize import cli, corpora, datasets, relearn
 from digitize.corpora import Source
 from digitize.errors import DatasetError, UsageError
 
@@ -161,6 +162,49 @@ def test_another_picture_changes_the_hash(tmp_path: Path) -> None:
     assert corpora.read_corpus(folder).hashes != before
 
 
+def exported(folder: Path, classes: tuple[str, ...] = (*map(str, range(10)), "none")) -> Path:
+    """Tiles as `review export` writes them: a bar, brighter for each class, and a gray frame around it."""
+    for k, name in enumerate(classes):
+        tile = np.zeros((28, 28, 2), np.uint8)
+        tile[4:24, 12:16, 0] = 200 + k
+        tile[[0, -1], :, 1] = tile[:, [0, -1], 1] = 90
+        relearn._write(folder / name / f"{k}.png", tile)
+    return folder
+
+
+def test_exported_tiles_keep_both_views(tmp_path: Path) -> None:
+    found = corpora.read_corpus(exported(tmp_path / "tiles"))
+    assert found.train_labels.tolist() == list(range(11))
+    assert found.train_images[:, 10, 13].tolist() == [200 + k for k in range(11)]  # as they are, not cut again
+    assert found.train_surroundings is not None
+    assert (found.train_surroundings[:, 0] == 90).all()
+    assert (found.train_surroundings[:, 5, 5] == 0).all()
+    tiles, labels = corpora.labelled([tmp_path / "tiles", npz(tmp_path / "a.npz")])
+    assert tiles.shape == (21, 28, 28, 2)
+    assert labels[:11].tolist() == list(range(11))
+    assert tiles[11:, ..., 1].max() == 0
+    assert (tiles[11:, ..., 0] == IMAGES["test"]).all()
+
+
+def test_exported_tiles_are_pooled_with_digits_that_stand_alone(tmp_path: Path) -> None:
+    given = (Source(npz(tmp_path / "a.npz")), Source(exported(tmp_path / "tiles"), 5.0))
+    pool = corpora.gather(given)
+    assert pool.framed.tolist() == [False] * 30 + [True] * 11
+    assert (pool.weights == [1.0] * 30 + [5.0] * 11).all()
+    tiles = pool.tiles(np.array([0, 30, 40]), 2)
+    assert (tiles[0, ..., 0] == IMAGES["train"][0]).all()
+    assert tiles[:, 0, 0, 1].tolist() == [0, 90, 90]
+    assert tiles[:, 10, 13, 0].tolist()[1:] == [200, 210]
+    assert pool.tiles(pool.framed, 1).shape == (11, 28, 28, 1)
+    assert corpora.gather(given[:1]).surroundings is None
+
+
+def test_exported_tiles_among_other_pictures_are_refused(tmp_path: Path) -> None:
+    exported(class_folder(tmp_path / "own", range(2)), ("0", "1"))
+    with pytest.raises(DatasetError, match=r"own mixes tiles of digitize review export \(.*0\.png.*two folders"):
+        corpora.read_corpus(tmp_path / "own")
+
+
 def test_pendigits_are_drawn_as_tiles(tmp_path: Path) -> None:
     text = "".join(unipen_text(value) for value in range(10))
     (tmp_path / "pendigits-orig.tra").write_text(text)
@@ -276,6 +320,19 @@ def short_archive(path: Path) -> Path:
     return packed(path, dict(list(idx_files().items())[:3]))
 
 
+def idx_folder(
+    folder: Path, *, magic: bytes = b"\0\0\x08\3", cut: int = 0, labels: np.ndarray = LABELS["train"]
+) -> Path:
+    """MNIST's files, plain, the training ones with a fault."""
+    folder.mkdir()
+    images = magic + idx(IMAGES["train"])[4:]
+    (folder / datasets.FILES["train_images"]).write_bytes(images[: len(images) - cut])
+    (folder / datasets.FILES["train_labels"]).write_bytes(idx(labels))
+    (folder / datasets.FILES["test_images"]).write_bytes(idx(IMAGES["test"]))
+    (folder / datasets.FILES["test_labels"]).write_bytes(idx(LABELS["test"]))
+    return folder
+
+
 BAD = {
     "absent": (lambda t: t / "absent", "absent is not there"),
     "empty folder": (lambda t: (t / "e").mkdir() or t / "e", "e holds no digits in a known form, but nothing"),
@@ -293,6 +350,27 @@ BAD = {
     "lengths": (lambda t: npz(t / "x.npz", y_test=np.arange(9)), r"\(9,\) labels for 10 images"),
     "label outside": (lambda t: npz(t / "x.npz", y_train=np.full(30, 10)), "labels from 10 to 10, expected 0 to 9"),
     "labels below": (lambda t: npz(t / "x.npz", y_train=np.full(30, -1)), "labels from -1"),
+    "labels in words": (lambda t: npz(t / "x.npz", y_train=LABELS["train"].astype(str)), "labels of type <U"),
+    "labels in fractions": (lambda t: npz(t / "x.npz", y_test=LABELS["test"] / 2), "labels of type float64"),
+    "pickled": (lambda t: npz(t / "x.npz", y_test=np.array([None] * 10)), r"x\.npz cannot be read"),
+    "tiles and pictures": (
+        lambda t: exported(class_folder(t / "e", range(2)), ("0", "1")),
+        "e mixes tiles of digitize review export",
+    ),
+    "label file alone": (
+        lambda t: write(t / "t10k-labels-idx1-ubyte", idx(LABELS["test"])),
+        "begins with 00 00 08 01, no known form",
+    ),
+    "idx of another type": (lambda t: idx_folder(t / "e", magic=b"\0\0\x0d\3"), r"ubyte is no IDX file of bytes"),
+    "idx cut short": (
+        lambda t: idx_folder(t / "e", cut=5),
+        r"train-images.* holds \d+ bytes where its header promises",
+    ),
+    "idx lengths": (
+        lambda t: idx_folder(t / "e", labels=np.arange(29) % 10),
+        r"train-labels.*\(29,\), expected \(30,\)",
+    ),
+    "idx label outside": (lambda t: idx_folder(t / "e", labels=np.arange(30)), "train-labels.* has the label 29"),
     "floats": (lambda t: npz(t / "x.npz", x_test=np.zeros((10, 28, 28))), "float64"),
     "size": (lambda t: npz(t / "x.npz", x_test=np.zeros((10, 20, 20), np.uint8)), "20, 20"),
     "no pen": (lambda t: write(t / "pendigits-orig.tra", b".SEGMENT nothing"), r"pendigits-orig\.tra holds no digit"),
@@ -307,6 +385,32 @@ def test_what_does_not_fit_is_named(tmp_path: Path, case: str) -> None:
     with pytest.raises(DatasetError, match=finding) as caught:
         corpora.read_corpus(path)
     assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize("case", ["absent", "empty class", "wrong magic", "idx lengths", "label outside"])
+def test_training_on_what_does_not_fit_ends_in_7(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, finding = BAD[case]
+    monkeypatch.setattr("sys.argv", ["digitize", "train", "-o", str(tmp_path / "m"), "--data", str(make(tmp_path))])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 7
+    assert re.search(finding, said)
+    assert said.count("\n") == 1
+    assert not (tmp_path / "m").exists()
+
+
+def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = class_folder(tmp_path / "own", range(2))
+
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(DatasetError, match=r"drawn\.png cannot be read \(Permission denied\)"):
+        corpora.read_corpus(folder)
 
 
 def test_a_digit_that_no_set_has_is_named(tmp_path: Path) -> None:

@@ -155,7 +155,9 @@ def test_tiles_come_with_weights_and_held(tmp_path: Path) -> None:
 
 def test_tiles_without_held_keep_some(tmp_path: Path) -> None:
     count = 400
-    path = tiles_file(tmp_path / "a.npz", tiles=np.zeros((count, 28, 28, 2), np.uint8), labels=np.zeros(count))
+    path = tiles_file(
+        tmp_path / "a.npz", tiles=np.zeros((count, 28, 28, 2), np.uint8), labels=np.zeros(count, np.uint8)
+    )
     found = datasets.load_tiles(path, seed=1)
     assert 0 < found.held.sum() < 60
     assert (found.held == datasets.load_tiles(path, seed=1).held).all()
@@ -168,6 +170,9 @@ def test_tiles_without_held_keep_some(tmp_path: Path) -> None:
         ({"tiles": np.zeros((40, 28, 28), np.uint8)}, "expected uint8"),
         ({"tiles": np.zeros((40, 28, 28, 2), np.float32)}, "float32"),
         ({"labels": np.full(40, 11)}, "0 to 10"),
+        ({"labels": np.full(40, 0.5)}, r"labels are float64 \(40,\)"),
+        ({"labels": np.array(3)}, r"labels are int64 \(\)"),
+        ({"held": np.full(40, "yes")}, "must be numbers"),
         ({"weights": np.full(40, -1.0)}, "at least 0"),
         ({"weights": np.full(40, np.nan)}, "finite"),
         ({"weights": np.zeros(40)}, "no tile is left"),

@@ -112,9 +112,20 @@ def test_keras_own_cache_is_looked_in(home: Path) -> None:
     assert known.find_mnist() == path
 
 
-def test_what_has_no_known_hash_is_not_fetched() -> None:
-    with pytest.raises(UsageError, match=r"unipen is not fetched.*zenodo\.1195803"):
+def test_what_has_no_known_hash_is_not_fetched(home: Path) -> None:
+    place = home / "cache" / "digitize" / "unipen"
+    with pytest.raises(DatasetError, match=r"unipen cannot be fetched.*knows no .*hashes.*zenodo\.1195803") as caught:
         known.fetch(known.UNIPEN)
+    assert f"put its data/ and include/ into {place}" in str(caught.value)
+    said = known.render(known.standing(known.UNIPEN))
+    assert "CC BY 4.0, https://doi.org/10.5281/zenodo.1195803" in said
+    assert "hashes of its files are not known" in said
+    assert "sha256" not in said
+    assert "with --data" in said
+    (place / "data").mkdir(parents=True)
+    assert "not here" in known.render(known.standing(known.UNIPEN))
+    (place / "include").mkdir()
+    assert known.standing(known.UNIPEN).place == place
     with pytest.raises(UsageError, match="no set is called 'emnist'; there are mnist, pendigits, unipen"):
         known.choose("emnist")
 

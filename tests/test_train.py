@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from digitize import datasets, models, train
+from digitize import datasets, models, relearn, train
 from digitize.classify import Classifier
 from digitize.corpora import Source
 from digitize.errors import DatasetError, UsageError
@@ -81,7 +81,7 @@ def test_learns_and_reports(trained: tuple[Path, list[train.Progress]]) -> None:
     best = min(records, key=lambda record: record.validation_loss)
     assert best.best
     assert best.mnist_accuracy > 0.6
-    assert "epoch 1/3" in train.describe(records[0])
+    assert "epoch 1/3" in str(records[0])
 
 
 def test_the_card_says_what_was_done(trained: tuple[Path, list[train.Progress]], data: Path, tiles: Path) -> None:
@@ -156,6 +156,24 @@ def test_batches_are_seeded(data: Path, tiles: Path) -> None:
     other = batches(data, (tiles,), seed=2)
     assert all((one[0] == two[0]).all() and (one[1] == two[1]).all() for one, two in zip(first, again, strict=True))
     assert any((one[0] != two[0]).any() for one, two in zip(first, other, strict=True))
+
+
+def test_tiles_that_come_with_surroundings_are_learnt_with_them(data: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    for label in ("0", "1", "none"):
+        for k in range(20):
+            tile = np.zeros((28, 28, 2), np.uint8)
+            tile[6:22, rng.integers(8, 18), 0] = tile[2:26, 5, 1] = 255
+            relearn._write(tmp_path / "tiles" / label / f"{k}.png", tile)
+    sources = (Source(data), Source(tmp_path / "tiles", 5.0))
+    course = train.prepare(train.Options(Path("unused"), data=sources, batch_size=64))
+    drawn, labels = map(np.concatenate, zip(*train.batches(course, 40), strict=True))
+    framed = drawn[..., 1].any(axis=(1, 2))
+    kept = course.pool.framed[~course.kept]
+    assert framed.mean() == pytest.approx(5 * kept.sum() / (5 * kept.sum() + (~kept).sum()), abs=0.05)
+    assert (labels == 10).sum() == (framed & (labels == 10)).sum() > 100
+    # Gently turned at most: the bar of the surroundings stays whole and at its place.
+    assert (drawn[framed][:, 8:20, 3:8, 1].max(axis=2) > 100).mean() > 0.98
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0.0), (1.0, 1.0)])
