@@ -1,10 +1,10 @@
 """One page of HTML on which a person looks at the doubtful digits: `scan --review` and `digitize review make`.
 
-An `Album` takes pages as they are read and keeps of each what will be shown: a small picture, and for every digit to
-look at a crop of its number with a bit of the line. The file holds everything and needs nothing: the script and style
-of `page/` are put into it, pictures are data inside it, and its Content-Security-Policy names the hashes of the two and
-forbids the rest. What comes from outside, such as names of files, goes in as JSON alone, and the script sets it as
-text.
+Whoever reads a page draws what will be shown of it: a small picture, and for every digit to look at a crop of its
+number with a bit of the line. An `Album` gathers that, page by page, and becomes the file. It holds everything and
+needs nothing: the script and style of `page/` are put into it, pictures are data inside it, and its
+Content-Security-Policy names the hashes of the two and forbids the rest. What comes from outside, such as names of
+files, goes in as JSON alone, and the script sets it as text.
 
 Crops are packed into sheets of sprites, so that a browser decodes a few pictures as they come into view and not
 thousands at once.
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from digitize import audit, sheets, write
 from digitize.errors import SheetError
-from digitize.records import Box, Digit, Gray, Number, PageReading, SheetReading
+from digitize.records import Box, Crop, Digit, Drawing, Gray, Number, PageReading, SheetReading
 from digitize.results import Results
 
 CROP_DIGIT = 44  # pixels that a digit is tall in its crop, twice that on dense screens
@@ -42,24 +42,6 @@ TURNED_GAIN = 1.2  # times as much contrast that a turned page has to have in th
 
 
 @dataclass(frozen=True, slots=True)
-class Crop:
-    """A part of a page as it is shown.
-
-    Attributes:
-        window: the part, in pixels of the page.
-        png: its picture, small enough to be kept for every doubtful digit of a batch.
-        width, height: of the picture.
-        rank: value and confidence of a digit that it shows; crops lie in the sprites by it, as they are looked at.
-    """
-
-    window: Box
-    png: bytes = field(repr=False)
-    width: int
-    height: int
-    rank: tuple[int, float]
-
-
-@dataclass(frozen=True, slots=True)
 class _Kept:
     """A page of the album: its picture as WebP, and for the digits to look at, by index, which crop shows each."""
 
@@ -68,6 +50,33 @@ class _Kept:
     picture: bytes = field(repr=False)
     shown: dict[int, int] = field(repr=False)
     audited: frozenset[int] = frozenset()
+
+
+def draw(gray: Gray, reading: PageReading, *, source: str = "", share: float = 0.0) -> Drawing:
+    """Draw what is to be shown of a page.
+
+    Args:
+        gray: uint8 (H, W), the page as it was loaded.
+        reading: what was read on it.
+        source: the sheet's name in the results, by which the sample is drawn.
+        share: of the digits that are ok, how many are mixed in to see how often these are wrong.
+    """
+    upright = np.ascontiguousarray(np.rot90(gray, -reading.rotation // 90))
+    crops: list[Crop] = []
+    shown: list[tuple[int, int]] = []
+    audited: set[int] = set()
+    windows: dict[Box, int] = {}
+    for index, (number, digit) in enumerate(_with_numbers(reading)):
+        if digit.status == "ok" and share and audit.is_drawn(share, source, reading.number, index):
+            audited.add(index)
+        elif digit.status != "review":
+            continue
+        window = crop_window(number, digit, reading.width, reading.height)
+        if window not in windows:
+            windows[window] = len(crops)
+            crops.append(_cut(upright, window, digit))
+        shown.append((index, windows[window]))
+    return Drawing(_picture(upright), tuple(crops), tuple(shown), frozenset(audited))
 
 
 class Album:
@@ -84,28 +93,26 @@ class Album:
         self._crops: list[Crop] = []
 
     def add(self, source: str, gray: Gray, reading: PageReading) -> None:
-        """Keep what is to be shown of a page.
+        """Draw a page and keep it.
 
         Args:
             source: the sheet's name in the results.
             gray: uint8 (H, W), the page as it was loaded.
             reading: what was read on it.
         """
-        upright = np.ascontiguousarray(np.rot90(gray, -reading.rotation // 90))
-        shown: dict[int, int] = {}
-        audited: set[int] = set()
-        windows: dict[Box, int] = {}
-        for index, (number, digit) in enumerate(_with_numbers(reading)):
-            if digit.status == "ok" and self._share and audit.is_drawn(self._share, source, reading.number, index):
-                audited.add(index)
-            elif digit.status != "review":
-                continue
-            window = crop_window(number, digit, reading.width, reading.height)
-            if window not in windows:
-                windows[window] = len(self._crops)
-                self._crops.append(_cut(upright, window, digit))
-            shown[index] = windows[window]
-        self._pages.append(_Kept(source, reading, _picture(upright), shown, frozenset(audited)))
+        self.keep(source, reading, draw(gray, reading, source=source, share=self._share))
+
+    def keep(self, source: str, reading: PageReading, drawing: Drawing) -> None:
+        """Keep a page.
+
+        Args:
+            source: the sheet's name in the results.
+            reading: what was read on it.
+            drawing: what `draw` made of it, with the same share.
+        """
+        shown = {index: len(self._crops) + crop for index, crop in drawing.shown}
+        self._crops += drawing.crops
+        self._pages.append(_Kept(source, reading, drawing.picture, shown, drawing.audited))
 
     @property
     def to_look_at(self) -> int:
