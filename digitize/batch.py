@@ -156,7 +156,7 @@ class Job:
             max_error=self.max_error,
             overlay=None if self.overlay_pdf else self.overlay,
             crops=self.crops,
-            drawn=Drawn(self.review is not None, self.audit, self.overlay_pdf is not None),
+            drawn=Drawn(review=self.review is not None, audit=self.audit, overlay=self.overlay_pdf is not None),
             rules=self.rules,
         )
 
@@ -214,11 +214,13 @@ class Drawn:
 
     Attributes:
         review: what a page of review shows.
+        sparing: leave out pages without digits to look at.
         audit: share of the digits left ok that is mixed in there.
         overlay: the page with what was read on it.
     """
 
     review: bool = False
+    sparing: bool = False
     audit: float = 0.0
     overlay: bool = False
 
@@ -323,7 +325,8 @@ def _drawing(drawn: Drawn, page: Page, reading: PageReading) -> Drawing:
     if drawn.review:
         from digitize import review
 
-        drawing = review.draw(page.gray, reading, source=page.source, share=drawn.audit)
+        share, sparing = drawn.audit, drawn.sparing
+        drawing = review.draw(page.gray, reading, source=page.source, share=share, sparing=sparing)
     if drawn.overlay:
         from digitize import overlay_pdf
 

@@ -38,6 +38,7 @@ LARGEST_CROP = (480, 200)  # pixels, width and height
 SPRITE = 1024  # pixels a side of a sheet of sprites
 SPRITE_QUALITY, PICTURE_QUALITY = 70, 55  # of WebP
 PICTURE_SIDE = 1600  # pixels: the longer side of a page's picture
+SAVE_AS = "corrections.json"
 TURNED_GAIN = 1.2  # times as much contrast that a turned page has to have in the boxes of a CSV
 
 
@@ -52,7 +53,7 @@ class _Kept:
     audited: frozenset[int] = frozenset()
 
 
-def draw(gray: Gray, reading: PageReading, *, source: str = "", share: float = 0.0) -> Drawing:
+def draw(gray: Gray, reading: PageReading, *, source: str = "", share: float = 0.0, sparing: bool = False) -> Drawing:
     """Draw what is to be shown of a page.
 
     Args:
@@ -60,6 +61,7 @@ def draw(gray: Gray, reading: PageReading, *, source: str = "", share: float = 0
         reading: what was read on it.
         source: the sheet's name in the results, by which the sample is drawn.
         share: of the digits that are ok, how many are mixed in to see how often these are wrong.
+        sparing: draw nothing of a page without digits to look at.
     """
     upright = np.ascontiguousarray(np.rot90(gray, -reading.rotation // 90))
     crops: list[Crop] = []
@@ -76,6 +78,8 @@ def draw(gray: Gray, reading: PageReading, *, source: str = "", share: float = 0
             windows[window] = len(crops)
             crops.append(_cut(upright, window, digit))
         shown.append((index, windows[window]))
+    if sparing and not shown:
+        return Drawing()
     return Drawing(_picture(upright), tuple(crops), tuple(shown), frozenset(audited))
 
 
@@ -91,6 +95,7 @@ class Album:
         self._share = share
         self._pages: list[_Kept] = []
         self._crops: list[Crop] = []
+        self._unshown = 0  # digits on pages of which nothing was drawn
 
     def add(self, source: str, gray: Gray, reading: PageReading) -> None:
         """Draw a page and keep it.
@@ -103,13 +108,16 @@ class Album:
         self.keep(source, reading, draw(gray, reading, source=source, share=self._share))
 
     def keep(self, source: str, reading: PageReading, drawing: Drawing) -> None:
-        """Keep a page.
+        """Keep a page; one of which nothing was drawn is not shown.
 
         Args:
             source: the sheet's name in the results.
             reading: what was read on it.
             drawing: what `draw` made of it, with the same share.
         """
+        if not drawing.picture:
+            self._unshown += sum(1 for _ in reading.digits())
+            return
         shown = {index: len(self._crops) + crop for index, crop in drawing.shown}
         self._crops += drawing.crops
         self._pages.append(_Kept(source, reading, drawing.picture, shown, drawing.audited))
@@ -119,7 +127,15 @@ class Album:
         """How many digits there are to look at."""
         return sum(len(page.shown) for page in self._pages)
 
-    def write_to(self, output: write.Output, *, name: str, sha256: str, form: write.Format) -> None:
+    def write_to(
+        self,
+        output: write.Output,
+        *,
+        name: str,
+        sha256: str,
+        form: write.Format,
+        save_as: str = SAVE_AS,
+    ) -> None:
         """Write the page.
 
         Args:
@@ -127,6 +143,7 @@ class Album:
             name: of the result file.
             sha256: of that file, which the corrections will name.
             form: of that file; a CSV spells names differently that are no UTF-8.
+            save_as: what the file of corrections is called.
         """
         script, style = _asset("review.js"), _asset("review.css")
         sprites, places = _sprites(self._crops)
@@ -134,7 +151,7 @@ class Album:
             "POLICY": _policy(script, style),
             "STYLE": style,
             "SCRIPT": script,
-            "DATA": _json(self._described(places, name=name, sha256=sha256, form=form)),
+            "DATA": _json({**self._described(places, name=name, sha256=sha256, form=form), "saveAs": save_as}),
         }
         parts = re.split(r"@@([A-Z]+)@@", _asset("review.html"))
         for text, slot in zip(parts[::2], [*parts[1::2], ""], strict=True):
@@ -176,7 +193,7 @@ class Album:
                         *([" ".join(whole.failed), whole.proposal] if whole.failed else []),
                     ]
                 )
-        results = {"name": name, "sha256": sha256, "digits": len(digits)}
+        results = {"name": name, "sha256": sha256, "digits": len(digits) + self._unshown}
         sample = {"share": self._share, "accepted": accepted} if self._share else None
         return {"results": results, "audit": sample, "pages": pages, "digits": digits}
 
@@ -344,9 +361,11 @@ def _asset(name: str) -> str:
     return "\n".join(text.splitlines()) + "\n"
 
 
-def _policy(script: str, style: str) -> str:
-    """Everything is forbidden but this script, this style and pictures that are in the file."""
-    allowed = {"script-src": _hash(script), "style-src": _hash(style), "img-src": "data: blob:"}
+def _policy(script: str | None, style: str) -> str:
+    """Everything is forbidden but this style and, where there is one, this script and pictures that are in the file."""
+    allowed = {"style-src": _hash(style)}
+    if script is not None:
+        allowed |= {"script-src": _hash(script), "img-src": "data: blob:"}
     named = [f"{directive} {source}" for directive, source in allowed.items()]
     return "; ".join(["default-src 'none'", *named, "base-uri 'none'", "form-action 'none'"])
 
@@ -359,6 +378,14 @@ def _json(value: Any) -> str:
     """JSON that can stand in HTML: no name in it can end the element that it is in, or begin another."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # plain ASCII
     return re.sub("[<>&]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def index_parts() -> tuple[str, str]:
+    """What stands before and behind the rows of a list of such pages."""
+    style = _asset("review.css")
+    text = _asset("index.html").replace("@@POLICY@@", _policy(None, style)).replace("@@STYLE@@", style)
+    before, _, after = text.partition("@@ROWS@@")
+    return before, after
 
 
 def _picture_element(name: str, webp: bytes) -> str:
