@@ -285,6 +285,7 @@ def hostile(wanted: int | None) -> Figures:
         watch.send_signal(signal.SIGTERM)
         watch.wait()
         heard.join()
+        states = standing(book)  # what was in hand has been finished
         results = [path.name for path in (outbox / "results").rglob("*.csv")]
         good_read = sum("-good.png" in name for name in results)
         notes = [json.loads(path.read_text("utf-8")) for path in (outbox / "failed").rglob("*.json")]
@@ -417,7 +418,7 @@ def speed(count: int = 12, runs: int = 2) -> Figures:
     return {**figures, "cores": os.cpu_count(), "load": os.getloadavg()[0], "good": True}
 
 
-def gather(count: int = 40, runs: int = 3) -> Figures:
+def gather(count: int = 20, runs: int = 3) -> Figures:
     """Sheets a second of processor time in one thread: each by itself, as processes read, and many in one batch."""
     with tempfile.TemporaryDirectory() as place:
         for number in range(count):
