@@ -48,7 +48,7 @@ circle: $(READY)  ## scan a hand that is misread, correct, fine-tune, scan again
 	$(BIN)/python tests/circle.py --mnist $(DIGITIZE_SHARED)/data/mnist
 
 soak: $(READY)  ## kill a watch again and again while sheets arrive; memory, speed and latency of batches
-	$(BIN)/python tests/soak.py
+	$(BIN)/python tests/soak.py --json $(OUT)/soak.json
 
 lock:  ## resolve the dependencies anew, for every platform and Python >= 3.11
 	$(PYTHON) -m venv $(TOOLS)

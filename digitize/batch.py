@@ -3,7 +3,8 @@
 Readings are written as they come, so memory does not depend on how many sheets there are. The result appears whole or
 not at all; sheets that fail are reported one line each, and the others are read. A few sheets are read in this process,
 the pages of several in one batch; many are read in processes of their own (`workers.py`), and what was read is kept in
-a journal until the result stands (`journal.py`). The result is the same either way, byte for byte.
+a journal until the result stands (`journal.py`). The result is the same either way, byte for byte. What people are to
+see of a page, where a page of review or a PDF is asked for, is drawn by whoever reads it and goes the way of readings.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import re
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -27,7 +29,7 @@ from digitize.confidence import Calibration
 from digitize.detect import Detector
 from digitize.engine import gpu_seen, usable_cores
 from digitize.errors import OutputError, SheetError, UsageError
-from digitize.records import Page, PageReading, SheetReading, Tiles
+from digitize.records import Drawing, Page, PageReading, SheetReading, Tiles
 from digitize.scan import Scanner, Settings
 
 if TYPE_CHECKING:
@@ -46,7 +48,6 @@ Existing = Literal["skip", "overwrite", "abort"]
 Level = Literal["digit", "number"]
 
 ReadSheets = Callable[[Iterable[sheets.Sheet]], Iterator[SheetReading]]
-TakePage = Callable[[Page, PageReading], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +156,14 @@ class Job:
             max_error=self.max_error,
             overlay=None if self.overlay_pdf else self.overlay,
             crops=self.crops,
+            drawn=Drawn(review=self.review is not None, audit=self.audit, overlay=self.overlay_pdf is not None),
+            rules=self.rules,
         )
 
     @property
     def overlay_pdf(self) -> Path | None:
         """The one PDF that overlays go into, where such a file was named."""
         return self.overlay if self.overlay is not None and self.overlay.suffix.lower() == ".pdf" else None
-
-    @property
-    def keeps_pages(self) -> bool:
-        """Whether pages themselves are wanted where results are written, so that this process has to read them."""
-        return bool(self.review or self.overlay_pdf or (self.rules and (self.overlay or self.crops)))
 
 
 @dataclass(slots=True)
@@ -211,12 +209,34 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """What is drawn of each page and comes with its reading (`records.Drawing`).
+
+    Attributes:
+        review: what a page of review shows.
+        sparing: leave out pages without digits to look at.
+        audit: share of the digits left ok that is mixed in there.
+        overlay: the page with what was read on it.
+    """
+
+    review: bool = False
+    sparing: bool = False
+    audit: float = 0.0
+    overlay: bool = False
+
+    def __bool__(self) -> bool:
+        return self.review or self.overlay
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How sheets are read; called, it loads the models, in whichever process that is.
 
     Attributes:
         threads: of the CPU that the models run on; all there are where None.
         model, detector, device, pages, dpi, settings, max_error, overlay, crops: as for `Job`.
+        drawn: what comes with readings.
+        rules: that numbers are held to before they are drawn; readings come without them.
     """
 
     model: str | None = None
@@ -229,6 +249,13 @@ class Recipe:
     overlay: Path | None = None
     crops: Path | None = None
     threads: int | None = None
+    drawn: Drawn = field(default_factory=Drawn)
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is drawn of pages: pictures are named by the sheet, and depend on the rules."""
+        return bool(self.overlay or self.crops or self.drawn)
 
     def __call__(self) -> SheetReader:
         """Load the models; raises what `load_scanner` does."""
@@ -243,18 +270,10 @@ class SheetReader:
         device: "cpu" or "gpu:N".
     """
 
-    def __init__(self, recipe: Recipe, *, rules: tuple[Rule, ...] = (), take: TakePage | None = None) -> None:
-        """Load the models.
-
-        Args:
-            recipe: how sheets are read.
-            rules: that numbers are held to before they are drawn.
-            take: is given every page with its reading; none where None.
-
-        Raises:
-            ModelError, DeviceError, UsageError: as `load_scanner`.
-        """
-        self._recipe, self._rules, self._take = recipe, rules, take
+    def __init__(self, recipe: Recipe) -> None:
+        """Load the models; raises what `load_scanner` does."""
+        self._recipe = recipe
+        self._drawings: deque[Drawing] = deque()  # of pages whose sheet is not finished, in order
         if recipe.threads is not None:
             import cv2
 
@@ -283,17 +302,37 @@ class SheetReader:
     def read_all(self, found: Iterable[sheets.Sheet]) -> Iterator[SheetReading]:
         """Read sheets in order, the pages of several in one batch."""
         recipe = self._recipe
-        drawn = self._draw if recipe.overlay or recipe.crops or self._take else None
-        return self._scanner.read_sheets(found, pages=recipe.pages, dpi=recipe.dpi, on_page=drawn)
+        self._drawings.clear()
+        on_page = self._draw if recipe.draws else None
+        for reading in self._scanner.read_sheets(found, pages=recipe.pages, dpi=recipe.dpi, on_page=on_page):
+            own = tuple(self._drawings.popleft() for _ in reading.pages) if recipe.drawn else ()
+            yield replace(reading, drawings=own)
 
     def _draw(self, page: Page, reading: PageReading, tiles: Tiles) -> None:
-        reading = judged(reading, self._rules)
-        if self._take is not None:
-            self._take(page, reading)
-        if self._recipe.overlay is not None:
-            write.write_overlay(_folder(self._recipe.overlay), page.source, page.gray, reading)
-        if self._recipe.crops is not None:
-            write.write_crops(_folder(self._recipe.crops), page.source, reading, tiles)
+        recipe = self._recipe
+        reading = judged(reading, recipe.rules)
+        if recipe.overlay is not None:
+            write.write_overlay(_folder(recipe.overlay), page.source, page.gray, reading)
+        if recipe.crops is not None:
+            write.write_crops(_folder(recipe.crops), page.source, reading, tiles)
+        if recipe.drawn:
+            self._drawings.append(_drawing(recipe.drawn, page, reading))
+
+
+def _drawing(drawn: Drawn, page: Page, reading: PageReading) -> Drawing:
+    """What comes with the reading of a page."""
+    drawing = Drawing()
+    if drawn.review:
+        from digitize import review
+
+        share, sparing = drawn.audit, drawn.sparing
+        drawing = review.draw(page.gray, reading, source=page.source, share=share, sparing=sparing)
+    if drawn.overlay:
+        from digitize import overlay_pdf
+
+        overlay, dpi = overlay_pdf.draw(page.gray, reading, dpi=page.dpi)
+        drawing = replace(drawing, overlay=overlay, dpi=dpi)
+    return drawing
 
 
 def load_scanner(
@@ -359,36 +398,50 @@ def run(job: Job) -> Summary:
         SheetError: no sheet could be read; no result is written.
         OutputError, ModelError, DeviceError, UsageError: as they say.
     """
-    if job.review is None:
-        return _write_results(job)
-    from digitize import results, review
-
-    if job.output in (None, write.STDOUT) or _form(job) not in results.READABLE or job.level == "number":
-        raise UsageError("--review: corrections belong to a file of digits; name a .csv, .json or .jsonl with -o")
-    target = Path(str(job.output))
-    album = review.Album(share=job.audit)
-    with write.open_output(job.review) as page:
-        summary = _write_results(job, album)
-        album.write_to(page, name=target.name, sha256=sheets.sha256(target), form=_form(job))
-    return summary
-
-
-def _write_results(job: Job, album: Album | None = None) -> Summary:
-    """Read every sheet and write the result; pages are put into the album, too."""
     began = time.monotonic()
     summary = Summary()
-    form = _form(job)
-    found = _wanted(job, sheets.find(job.inputs), form, summary)
+    album = _album(job)
+    found = _wanted(job, sheets.find(job.inputs), _form(job), summary)
     if not found:
         return summary
     with ExitStack() as held:
         journal = _journal(job, found)
-        if journal is not None:  # closed after the result has taken its place, and gone only if it has
+        if journal is not None:  # closed after all results have taken their places, and gone only if they have
             held.push(lambda kind, *_: journal.close(remove=kind is None))
+        page = held.enter_context(write.open_output(job.review)) if job.review is not None else None
+        _write_results(job, found, summary, journal, album)
+        if page is not None and album is not None:
+            target = Path(str(job.output))
+            album.write_to(page, name=target.name, sha256=sheets.sha256(target), form=_form(job))
+    summary.seconds = time.monotonic() - began
+    return summary
+
+
+def _album(job: Job) -> Album | None:
+    """What gathers the page of review, where one is asked for.
+
+    Raises:
+        UsageError: there are no results that corrections could belong to.
+    """
+    if job.review is None:
+        return None
+    from digitize import results, review
+
+    if job.output in (None, write.STDOUT) or _form(job) not in results.READABLE or job.level == "number":
+        raise UsageError("--review: corrections belong to a file of digits; name a .csv, .json or .jsonl with -o")
+    return review.Album(share=job.audit)
+
+
+def _write_results(
+    job: Job, found: list[sheets.Sheet], summary: Summary, journal: Journal | None, album: Album | None
+) -> None:
+    """Read sheets and write the result; what was drawn of their pages is put into the album and the PDF."""
+    form = _form(job)
+    with ExitStack() as held:
         output = held.enter_context(write.open_output(job.output)) if job.output is not None else None
-        generator = _generator(job)
-        take = _taker(album, held.enter_context(_overlay_pdf(job)))
-        readings = _read(job, found, summary, journal, take=take)
+        generator = generator_of(job.recipe)
+        pdf = held.enter_context(_overlay_pdf(job))
+        readings = _gathered(_read(job, found, summary, journal), album, pdf)
         if job.per_sheet is not None:
             readings = _written(readings, job, form, generator)
         ahead: list[SheetReading] = []
@@ -405,8 +458,6 @@ def _write_results(job: Job, album: Album | None = None) -> Summary:
                 pass
         else:
             _writer(form, job.level)(chain(ahead, readings), output, generator)
-    summary.seconds = time.monotonic() - began
-    return summary
 
 
 def write_summary(summary: Summary, target: Path) -> None:
@@ -462,7 +513,7 @@ def _wanted(job: Job, found: list[sheets.Sheet], form: write.Format, summary: Su
 
 def _journal(job: Job, found: list[sheets.Sheet]) -> Journal | None:
     """The journal of a scan that is worth one."""
-    if job.output in (None, write.STDOUT) or len(found) < 2 or job.keeps_pages:
+    if job.output in (None, write.STDOUT) or len(found) < 2:
         return None
     from digitize.journal import Journal
 
@@ -473,12 +524,12 @@ def _journal(job: Job, found: list[sheets.Sheet]) -> Journal | None:
 
 
 @contextmanager
-def _reading(job: Job, count: int, take: TakePage | None) -> Iterator[tuple[ReadSheets, str]]:
+def _reading(job: Job, count: int) -> Iterator[tuple[ReadSheets, str]]:
     """What reads sheets, in this process or in others, and the mark of what readings depend on."""
     policy, recipe = job.policy, job.recipe
-    processes = 1 if job.keeps_pages else usable_processes(policy.jobs, job.device, count)
-    if processes == 1 and (policy.sheet_timeout is None or job.keeps_pages):
-        reader = SheetReader(recipe, rules=job.rules, take=take) if job.keeps_pages else recipe()
+    processes = usable_processes(policy.jobs, job.device, count)
+    if processes == 1 and policy.sheet_timeout is None:
+        reader = recipe()
         yield reader.read_all, reader.mark if count > 1 else ""
         return
     from digitize import workers
@@ -509,14 +560,12 @@ def usable_processes(jobs: int | None, device: str, count: int) -> int:
     return max(1, min(jobs, count))
 
 
-def _read(
-    job: Job, found: list[sheets.Sheet], summary: Summary, journal: Journal | None, *, take: TakePage | None = None
-) -> Iterator[SheetReading]:
+def _read(job: Job, found: list[sheets.Sheet], summary: Summary, journal: Journal | None) -> Iterator[SheetReading]:
     """Read, count and report, one sheet after another, until too many have failed."""
     most = job.policy.allowance.of(len(found)) if job.policy.allowance else len(found)
     hidden = not job.progress or not sys.stderr.isatty() or len(found) < 2
     began = time.monotonic()
-    with _reading(job, len(found), take) as (read, mark), nullcontext() if hidden else _bar(len(found)) as bar:
+    with _reading(job, len(found)) as (read, mark), nullcontext() if hidden else _bar(len(found)) as bar:
         for sheet, resumed in _with_journal(job, found, read, mark, journal):
             if job.rules:
                 sheet = replace(sheet, pages=tuple(judged(page, job.rules) for page in sheet.pages))
@@ -545,8 +594,7 @@ def _with_journal(
 
     if journal.kept:
         log.info("an earlier scan was cut short; what it had read is taken from its journal")
-    drawn = job.overlay is not None or job.crops is not None
-    yield from Resumption(journal, mark, drawn=drawn).read(found, read)
+    yield from Resumption(journal, mark, drawn=job.recipe.draws).read(found, read)
 
 
 def _written(
@@ -563,18 +611,15 @@ def _written(
         yield reading
 
 
-def _taker(album: Album | None, pdf: OverlayPdf | None) -> TakePage | None:
-    """What puts each page into an album and into a PDF, where there are such."""
-    if album is None and pdf is None:
-        return None
-
-    def take(page: Page, reading: PageReading) -> None:
-        if pdf is not None:
-            pdf.add(page.gray, reading, dpi=page.dpi)
-        if album is not None:
-            album.add(page.source, page.gray, reading)
-
-    return take
+def _gathered(readings: Iterable[SheetReading], album: Album | None, pdf: OverlayPdf | None) -> Iterator[SheetReading]:
+    """Put what was drawn of each page into an album and into a PDF, where there are such, and let go of it."""
+    for reading in readings:
+        for page, drawing in zip(reading.pages, reading.drawings, strict=bool(album or pdf)):
+            if pdf is not None:
+                pdf.add(drawing)
+            if album is not None:
+                album.keep(reading.source, page, drawing)
+        yield replace(reading, drawings=())
 
 
 def _overlay_pdf(job: Job) -> AbstractContextManager[OverlayPdf | None]:
@@ -619,12 +664,18 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _generator(job: Job) -> write.Generator:
-    card, finder = _cards(job.recipe)
-    review_below = job.settings.review_below
-    if job.max_error is not None:
-        review_below = (_calibration(card, finder) or Calibration.plain()).threshold_for(job.max_error)
-    described = {"dpi": job.dpi, "rotate": job.settings.rotate, "review_below": review_below}
+def generator_of(recipe: Recipe) -> write.Generator:
+    """What results say of how they were made.
+
+    Raises:
+        ModelError: there is no such model.
+        UsageError: `max_error` cannot be reached.
+    """
+    card, finder = _cards(recipe)
+    review_below = recipe.settings.review_below
+    if recipe.max_error is not None:
+        review_below = (_calibration(card, finder) or Calibration.plain()).threshold_for(recipe.max_error)
+    described = {"dpi": recipe.dpi, "rotate": recipe.settings.rotate, "review_below": review_below}
     return write.Generator(
         __version__,
         card.name,
@@ -649,5 +700,6 @@ def _mark(recipe: Recipe, settings: Settings, device: str) -> str:
     contents: list[Mapping[str, Any] | None] = [card.content, finder.content if finder else None]
     places = [str(place) if place else None for place in (recipe.overlay, recipe.crops)]
     shaping = asdict(replace(settings, batch_size=0))  # how many tiles go together does not change what they are
-    whole = [__version__, contents, shaping, str(recipe.pages), recipe.dpi, device, places]
+    drawn = [asdict(recipe.drawn), [[rule.name, rule.asked] for rule in recipe.rules]] if recipe.draws else []
+    whole = [__version__, contents, shaping, str(recipe.pages), recipe.dpi, device, places, drawn]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from digitize.errors import UsageError
 
@@ -28,11 +29,13 @@ class Rule:
 
     Attributes:
         name: as it is reported where a number fails.
-        passes: takes the digits of a number.
+        passes: takes the digits of a number; a function of a module or a partial of one, for processes to be told.
+        asked: what was asked for, as it was written.
     """
 
     name: str
     passes: Callable[[str], bool]
+    asked: str = ""
 
 
 def parse_rules(
@@ -59,18 +62,30 @@ def parse_rules(
 def _rules(length: str | None, pattern: str | None, within: str | None, check: str | None) -> Iterator[Rule]:
     if length is not None:
         least, most = _span(length, "--expect-length", "5 or 4-6")
-        yield Rule("length", lambda text: least <= len(text) and (most is None or len(text) <= most))
+        yield Rule("length", partial(_has_length, least, most), length)
     if pattern is not None:
         try:
             compiled = re.compile(pattern, re.ASCII)
         except re.error as error:
             raise UsageError(f"--pattern {pattern!r}: is no regular expression: {error}") from error
-        yield Rule("pattern", lambda text: compiled.fullmatch(text) is not None)
+        yield Rule("pattern", partial(_fits, compiled), pattern)
     if within is not None:
         low, high = _span(within, "--range", "1-31, 100- or -500")
-        yield Rule("range", lambda text: low <= int(text) and (high is None or int(text) <= high))
+        yield Rule("range", partial(_lies_within, low, high), within)
     if check is not None:
-        yield Rule(check, _check(check))
+        yield Rule(check, _check(check), check)
+
+
+def _has_length(least: int, most: int | None, text: str) -> bool:
+    return least <= len(text) and (most is None or len(text) <= most)
+
+
+def _fits(pattern: re.Pattern[str], text: str) -> bool:
+    return pattern.fullmatch(text) is not None
+
+
+def _lies_within(low: int, high: int | None, text: str) -> bool:
+    return low <= int(text) and (high is None or int(text) <= high)
 
 
 def _span(text: str, option: str, examples: str) -> tuple[int, int | None]:
@@ -93,7 +108,7 @@ def _check(name: str) -> Callable[[str], bool]:
     if kind == "iban" and not colon:
         return is_iban
     if kind == "iban" and country in IBAN_LENGTHS:
-        return lambda text: is_iban(text, country)
+        return partial(is_iban, country=country)
     known = f"{', '.join(CHECKS)}, or iban: and one of {' '.join(sorted(IBAN_LENGTHS))}"
     raise UsageError(f"--check {name!r}: no such check; choose one of {known}")
 

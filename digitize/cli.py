@@ -307,6 +307,7 @@ def watch_folder(
     max_error: Annotated[
         float | None, typer.Option(min=0, max=1, help="Choose that threshold so that digits left ok err at most so.")
     ] = None,
+    audit: Audit = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Say everything as JSON, one object a line.")] = False,
     config: Config = None,
     quiet: Quiet = False,
@@ -315,6 +316,7 @@ def watch_folder(
     """Work through a folder as sheets arrive in it, for ever or once."""
     _listen(quiet, verbose, as_json=log_json)
     from digitize import batch, sheets, watch
+    from digitize.audit import parse_share
     from digitize.scan import Settings
 
     if status is not None:
@@ -330,6 +332,7 @@ def watch_folder(
         dpi=dpi,
         settings=Settings(batch_size=batch_size, rotate=rotate.value, review_below=review_below),
         max_error=max_error,
+        drawn=batch.Drawn(review=True, sparing=True, audit=parse_share(audit) if audit else 0.0),
     )
     counts = watch.watch(
         watch.Options(
@@ -718,8 +721,8 @@ def make_review(
 
 @review_app.command("apply")
 def apply_review(
-    results: Annotated[Path, typer.Argument(help="What digitize scan wrote.")],
-    corrections: Annotated[Path, typer.Argument(help="What the page saved.")],
+    results: Annotated[Path, typer.Argument(help="What digitize scan wrote, or the OUTBOX of digitize watch.")],
+    corrections: Annotated[list[Path], typer.Argument(help="What the page saved; several of an OUTBOX.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Where to write; - is standard output.")],
     format: Annotated[Format | None, typer.Option(help="Instead of the output's suffix.", show_default=False)] = None,
     quiet: Quiet = False,
@@ -730,7 +733,15 @@ def apply_review(
     from digitize import corrections as correcting
     from digitize import results as result_files
 
-    outcome = correcting.apply(result_files.load(results), correcting.load(corrections))
+    said = [correcting.load(path) for path in corrections]
+    if results.is_dir():
+        from digitize import outbox
+
+        outcome = outbox.apply(results, said)
+    elif len(said) > 1:
+        raise errors.UsageError(f"{results}: takes one file of corrections, {len(said)} are given; apply them in turn")
+    else:
+        outcome = correcting.apply(result_files.load(results), said[0])
     result_files.save(outcome.results, output, form=format.value if format else None)
     log.info("%s", outcome)
 

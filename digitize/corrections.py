@@ -184,17 +184,22 @@ def apply(results: Results, corrections: Corrections) -> Outcome:
             f"{corrections.sha256[:12]}…, not {results.sha256[:12]}…); give the file that the page was made from"
         )
     corrected = results if again else replace(results, sheets=correct(results, corrections))
-    statuses = [digit.status for sheet in corrected.sheets for page in sheet.pages for *_, digit in page.digits()]
     return Outcome(
         corrected,
         sum(not one.confirms and one.now != "" for one in corrections.decisions),
         sum(one.confirms for one in corrections.decisions),
         sum(one.now == "" for one in corrections.decisions),
         len(corrections.added),
-        statuses.count("review"),
+        left_to_review(corrected),
         again,
         corrections.estimate(),
     )
+
+
+def left_to_review(results: Results) -> int:
+    """How many digits still are to be looked at."""
+    pages = [page for sheet in results.sheets for page in sheet.pages]
+    return sum(digit.status == "review" for page in pages for *_, digit in page.digits())
 
 
 def correct(results: Results, corrections: Corrections) -> tuple[SheetReading, ...]:

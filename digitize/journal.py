@@ -2,25 +2,28 @@
 
 A reading is found again by what it depends on: the sheet's bytes, the settings and the models. Where it lies and when
 it was read do not matter, so the result of a scan that goes on is byte for byte that of an undisturbed one. Records
-are stored as compressed JSON of bare values, which gives back every bit of a float.
+are stored as compressed JSON of bare values, which gives back every bit of a float; what was drawn of pages, as its
+pictures one after another behind such JSON.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import sqlite3
+import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from digitize import sheets
 from digitize.errors import OutputError, SheetError
-from digitize.records import Box, Digit, Line, Number, PageReading, SheetReading
+from digitize.records import Box, Crop, Digit, Drawing, Line, Number, PageReading, SheetReading
 
 log = logging.getLogger("digitize")
 _Answer = TypeVar("_Answer")
@@ -31,6 +34,13 @@ READINGS = """
         reading BLOB NOT NULL  -- `pack`
     ) WITHOUT ROWID
 """
+DRAWINGS = """
+    CREATE TABLE IF NOT EXISTS drawings (
+        key TEXT PRIMARY KEY,  -- of the reading that they belong to
+        drawings BLOB NOT NULL  -- `pack_drawings`
+    ) WITHOUT ROWID
+"""
+LENGTH = struct.Struct("<Q")  # bytes of the JSON before the pictures
 BUSY_SECONDS = 10.0  # that another process, which looks at the status, may hold a journal
 COMPANIONS = ("", "-wal", "-shm")  # what SQLite keeps beside a database
 
@@ -47,7 +57,7 @@ def key_of(sha256: str, mark: str, drawn: str = "") -> str:
 
 
 def pack(reading: SheetReading) -> bytes:
-    """A reading as compressed JSON, without its source, and exact to the last bit."""
+    """A reading as compressed JSON, without its source and drawings, and exact to the last bit."""
     pages = [
         [
             *(page.number, page.width, page.height, page.rotation),
@@ -69,6 +79,53 @@ def unpack(packed: bytes, source: str) -> SheetReading:
         return SheetReading(source, sha256, tuple(_page(*page) for page in pages))
     except (zlib.error, TypeError, ValueError) as error:
         raise ValueError(f"this is no reading: {error}") from error
+
+
+def pack_drawings(drawings: Iterable[Drawing]) -> bytes:
+    """What was drawn of pages, exact to the last bit."""
+    pictures: list[bytes] = []
+    facts = []
+    for drawing in drawings:
+        crops = [[*astuple(crop.window), len(crop.png), crop.width, crop.height, *crop.rank] for crop in drawing.crops]
+        own = [drawing.picture, drawing.overlay]
+        facts.append([*map(len, own), drawing.dpi, crops, list(drawing.shown), sorted(drawing.audited)])
+        pictures += [*own, *(crop.png for crop in drawing.crops)]
+    head = json.dumps(facts, separators=(",", ":")).encode()
+    return b"".join([LENGTH.pack(len(head)), head, *pictures])
+
+
+def unpack_drawings(packed: bytes) -> tuple[Drawing, ...]:
+    """What was packed.
+
+    Raises:
+        ValueError: these are no such bytes.
+    """
+    try:
+        (length,) = LENGTH.unpack_from(packed)
+        stream = io.BytesIO(packed)
+        stream.seek(LENGTH.size)
+        return tuple(_drawing(stream, *facts) for facts in json.loads(stream.read(length)))
+    except (struct.error, TypeError, ValueError) as error:
+        raise ValueError(f"these are no drawings: {error}") from error
+
+
+def _drawing(pictures: BinaryIO, *facts: Any) -> Drawing:
+    picture_size, overlay_size, dpi, crops, shown, audited = facts
+    picture, overlay = _next(pictures, picture_size), _next(pictures, overlay_size)
+    made = tuple(_crop(pictures, *crop) for crop in crops)
+    return Drawing(picture, made, tuple((index, crop) for index, crop in shown), frozenset(audited), overlay, dpi)
+
+
+def _crop(pictures: BinaryIO, *facts: Any) -> Crop:
+    left, top, wide, high, size, width, height, value, confidence = facts
+    return Crop(Box(left, top, wide, high), _next(pictures, size), width, height, (value, confidence))
+
+
+def _next(pictures: BinaryIO, size: int) -> bytes:
+    picture = pictures.read(size)
+    if len(picture) < size:
+        raise ValueError(f"a picture of {size} bytes is cut short")
+    return picture
 
 
 def _plain(digit: Digit) -> list[Any]:
@@ -129,16 +186,23 @@ class Journal:
         """The reading of a key, of a sheet by this name; None where there is none."""
         if self._base is None:
             return None
-        row = self._tried(lambda: self._connected().execute("SELECT reading FROM readings WHERE key = ?", (key,)))
-        found = row.fetchone() if row else None
+        statement = "SELECT reading, drawings FROM readings LEFT JOIN drawings USING (key) WHERE key = ?"
+        found = self._tried(lambda: self._connected().execute(statement, (key,)).fetchone())
         with suppress(ValueError):  # of another version: the sheet is read again
-            return unpack(found[0], source) if found else None
+            if found is not None:
+                drawings = unpack_drawings(found[1]) if found[1] is not None else ()
+                return replace(unpack(found[0], source), drawings=drawings)
         return None
 
     def put(self, key: str, reading: SheetReading) -> None:
-        """Keep a reading."""
-        statement = "INSERT OR REPLACE INTO readings VALUES (?, ?)"
-        self._tried(lambda: self._connected().execute(statement, (key, pack(reading))))
+        """Keep a reading, and what was drawn of its pages."""
+        self._tried(lambda: self._put(key, reading))
+
+    def _put(self, key: str, reading: SheetReading) -> None:
+        base = self._connected()
+        if reading.drawings:  # before the reading: where that is found, they are
+            base.execute("INSERT OR REPLACE INTO drawings VALUES (?, ?)", (key, pack_drawings(reading.drawings)))
+        base.execute("INSERT OR REPLACE INTO readings VALUES (?, ?)", (key, pack(reading)))
 
     def close(self, *, remove: bool) -> None:
         """Close the file; remove it too, where its result has appeared or it holds nothing."""
@@ -154,6 +218,7 @@ class Journal:
         if self._base is None:
             self._base = connect(self._path)
             self._base.execute(READINGS)
+            self._base.execute(DRAWINGS)
         return self._base
 
     def _open_and_count(self) -> int:

@@ -2,6 +2,7 @@
 
     results/    a CSV a sheet, in the sheet's folder and under its whole name
     all.csv     the rows of all sheets, one whole sheet after another
+    review/     pages to look at the doubtful digits on (`reviews.py`)
     failed/     a link to or copy of each sheet that could not be read, and a JSON with the error beside it
     done/       sheets that were read, with ``--done move``
     .digitize/  the ledger itself (SQLite), the lock, and files that are still being written
@@ -9,7 +10,7 @@
 A sheet counts as done when the ledger says so, and by then all that belongs to it is on the disk. Before anything is
 written, the ledger notes what is to be written and how long all.csv is: whoever finds such a note at the start knows
 that the one before was killed in the middle, cuts all.csv back to that length and begins this sheet again. Nothing else
-ever cuts or replaces a file.
+ever cuts a file, and none is replaced but the list of the pages of review.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from digitize import journal, write
+from digitize import journal, reviews, write
 from digitize.errors import OutputError
 from digitize.records import SheetReading
 
@@ -61,6 +62,7 @@ TABLES = (
         one INTEGER PRIMARY KEY CHECK (one = 1), state TEXT NOT NULL, name TEXT NOT NULL, length INTEGER NOT NULL
     )""",
     "CREATE TABLE IF NOT EXISTS troubles (path BLOB PRIMARY KEY, error TEXT NOT NULL, tries INTEGER NOT NULL)",
+    *reviews.TABLES,
     "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
 )
 
@@ -95,6 +97,8 @@ class Tally:
         inbox: the folder that was watched.
         read, failed: sheets.
         digits, review: of those that were read.
+        pages: of review that were written.
+        unseen: sheets with digits to look at that are on none yet.
         troubles: for each file that is to be tried again its name, the last error and how often it was tried.
         last_failures: names and errors of the failures that came last.
     """
@@ -104,8 +108,23 @@ class Tally:
     failed: int
     digits: int
     review: int
+    pages: int = 0
+    unseen: int = 0
     troubles: tuple[tuple[str, str, int], ...] = ()
     last_failures: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What of all.csv is whole, while a watch may be writing.
+
+    Attributes:
+        sheets: for each name that stands there the hash of its content.
+        length: bytes that are whole; None where nothing is being written, and all are.
+    """
+
+    sheets: dict[str, str] = field(repr=False)
+    length: int | None
 
 
 class Ledger:
@@ -130,6 +149,8 @@ class Ledger:
             for left in (self._own / NEW_FOLDER).iterdir():
                 left.unlink()
             self._mend()
+            reviews.clear(self.outbox)
+            reviews.write_index(self._connected(), self.outbox)
             statement = "INSERT OR REPLACE INTO facts VALUES ('inbox', ?)"
             self._connected().execute(statement, (os.fsencode(inbox).decode(errors="backslashreplace"),))
 
@@ -211,6 +232,7 @@ class Ledger:
             base.execute("INSERT OR REPLACE INTO readings VALUES (?, ?)", (key, journal.pack(reading)))
             counts = (len(digits), review, None)
             base.execute("INSERT INTO listed VALUES (?,?,?,?,?,?,?,?)", _listing(found, name, "read", counts))
+            reviews.put(base, name, key, reading.drawings)
 
         return self._carry_out("read", found, write_all, settle)
 
@@ -252,6 +274,42 @@ class Ledger:
             base.execute("INSERT OR REPLACE INTO listed VALUES (?,?,?,?,?,?,?,?)", listing)
 
         return self._carry_out("failed", found, write_all, settle)
+
+    def whole(self) -> Whole:
+        """Which sheets stand in all.csv, and how much of it is whole."""
+        with self._door(), self._transaction() as base:
+            listed = base.execute("SELECT name, sha256 FROM listed WHERE state = 'read'").fetchall()
+            begun = base.execute("SELECT length FROM intent").fetchone()
+            return Whole(dict(listed), begun[0] if begun else None)
+
+    def unseen(self) -> reviews.Unseen:
+        """What waits for a page of review."""
+        with self._door():
+            return reviews.unseen(self._connected())
+
+    def write_page(self, generator: write.Generator, *, share: float = 0.0) -> reviews.Written | None:
+        """Write a page of review of what waits for one, as much as goes onto it.
+
+        Args:
+            generator: what read the sheets.
+            share: of the digits that are ok, how many were mixed in.
+
+        Returns:
+            The page; None where nothing waits.
+
+        Raises:
+            OutputError: it cannot be written; nothing is lost, and it can be tried again.
+        """
+        with self._door():
+            with self._transaction() as base:
+                number = reviews.begin(base)
+            if number is None:
+                return None
+            written = reviews.write_page(base, self.outbox, number, generator, share=share)
+            with self._transaction() as base:
+                reviews.finish(base, number)
+            reviews.write_index(base, self.outbox)
+            return written
 
     def take_away(self, origin: Path, name: str) -> None:
         """Move a sheet that was read into done/.
@@ -422,6 +480,8 @@ def tally(base: sqlite3.Connection) -> Tally:
         failed=counts.get("failed", 0),
         digits=int(digits),
         review=int(review),
+        pages=reviews.count(base),
+        unseen=reviews.unseen(base).sheets,
         troubles=tuple((os.fsdecode(path), error, tries) for path, error, tries in troubles),
         last_failures=tuple((name, error) for name, error in last),
     )

@@ -1,11 +1,12 @@
 """Overlays of all pages in one PDF: `digitize scan --overlay FILE.pdf`.
 
-Pages are added one at a time, so that memory does not grow with their number. The file appears whole, when the block
-ends well, or not at all.
+Each page is drawn as a JPEG by whoever reads it, and added by the one who writes results, one at a time, so that memory
+does not grow with their number. The file appears whole, when the block ends well, or not at all.
 """
 
 from __future__ import annotations
 
+import io
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,11 +17,31 @@ from PIL import Image
 
 from digitize import write
 from digitize.errors import OutputError
-from digitize.records import Gray, PageReading
+from digitize.records import Drawing, Gray, PageReading
 
 SUFFIX = ".pdf"
 DEFAULT_DPI = 150.0  # of a page in the PDF whose file states none
 QUALITY = 80  # of JPEG
+FULL_COLOUR = 0  # of JPEG: colours as fine as light and dark, so that thin lines stay sharp when it is written again
+
+
+def draw(gray: Gray, page: PageReading, *, dpi: float | None = None) -> tuple[bytes, float]:
+    """Draw the overlay of a page.
+
+    Args:
+        gray: uint8 (H, W), the page as it was loaded.
+        page: what was read on it.
+        dpi: its resolution, where known.
+
+    Returns:
+        The overlay as JPEG, and its resolution.
+    """
+    drawn = write.render_overlay(gray, page)
+    scale = drawn.shape[1] / page.width  # small digits are enlarged
+    stream = io.BytesIO()
+    picture = Image.fromarray(cv2.cvtColor(drawn, cv2.COLOR_BGR2RGB))
+    picture.save(stream, "JPEG", quality=QUALITY, subsampling=FULL_COLOUR)
+    return stream.getvalue(), scale * (dpi or DEFAULT_DPI)
 
 
 class OverlayPdf:
@@ -31,23 +52,16 @@ class OverlayPdf:
         self._target = target
         self._part = part
 
-    def add(self, gray: Gray, page: PageReading, *, dpi: float | None = None) -> None:
+    def add(self, drawing: Drawing) -> None:
         """Add the overlay of a page.
-
-        Args:
-            gray: uint8 (H, W), the page as it was loaded.
-            page: what was read on it.
-            dpi: its resolution, where known.
 
         Raises:
             OutputError: it cannot be written.
         """
-        drawn = write.render_overlay(gray, page)
-        scale = drawn.shape[1] / page.width  # small digits are enlarged
-        picture = Image.fromarray(cv2.cvtColor(drawn, cv2.COLOR_BGR2RGB))
-        resolution = scale * (dpi or DEFAULT_DPI)
         try:
-            picture.save(self._part, "PDF", resolution=resolution, quality=QUALITY, append=self._part.exists())
+            with Image.open(io.BytesIO(drawing.overlay)) as picture:
+                there = self._part.exists()
+                picture.save(self._part, "PDF", resolution=drawing.dpi, quality="keep", append=there)
         except OSError as error:
             raise OutputError(f"{self._target}: cannot be written: {error}; choose another --overlay") from error
 

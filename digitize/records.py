@@ -191,6 +191,45 @@ class PageReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Crop:
+    """A part of a page as it is shown to whoever looks at its doubtful digits.
+
+    Attributes:
+        window: the part, in pixels of the upright page.
+        png: its picture, small enough to be kept for every doubtful digit of a batch.
+        width, height: of the picture.
+        rank: value and confidence of a digit that it shows; crops lie in the sprites by it, as they are looked at.
+    """
+
+    window: Box
+    png: bytes = field(repr=False)
+    width: int
+    height: int
+    rank: tuple[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What is kept of a page's pixels for people to look at, since pages stay in the process that reads them.
+
+    Attributes:
+        picture: the upright page, small, as WebP; empty where none is asked for, like what follows.
+        crops: parts of the page that show digits.
+        shown: for each digit to look at its index on the page, and which crop shows it.
+        audited: indices of those that are sure, and drawn to see how often such are wrong.
+        overlay: the page with what was read drawn on it, as JPEG.
+        dpi: resolution of that.
+    """
+
+    picture: bytes = field(default=b"", repr=False)
+    crops: tuple[Crop, ...] = ()
+    shown: tuple[tuple[int, int], ...] = ()
+    audited: frozenset[int] = frozenset()
+    overlay: bytes = field(default=b"", repr=False)
+    dpi: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class SheetReading:
     """What was read on one sheet, or why it could not be read.
 
@@ -200,6 +239,7 @@ class SheetReading:
         pages: in file order.
         error: None, or one line that says why reading failed.
         passing: whether what failed may pass: the file was still being written, or was locked. Not part of results.
+        drawings: of each page, where somebody is to look at them; else none. Not part of results.
     """
 
     source: str
@@ -207,3 +247,4 @@ class SheetReading:
     pages: tuple[PageReading, ...]
     error: str | None = None
     passing: bool = field(default=False, compare=False)
+    drawings: tuple[Drawing, ...] = field(default=(), compare=False, repr=False)

@@ -60,7 +60,15 @@ def load(path: Path, *, form: str | None = None) -> Results:
     known = write.format_of(str(path), form)
     if known not in READABLE:
         raise UsageError(f"{path}: {known} is not read back; scan to {', '.join(READABLE)}")
-    content = read_bytes(path, LARGEST_FILE)
+    return parse(path, read_bytes(path, LARGEST_FILE), known)
+
+
+def parse(path: Path, content: bytes, known: write.Format) -> Results:
+    """Read what a result file holds.
+
+    Raises:
+        UsageError: it is no result of digitize.
+    """
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,10 +1,10 @@
 """One page of HTML on which a person looks at the doubtful digits: `scan --review` and `digitize review make`.
 
-An `Album` takes pages as they are read and keeps of each what will be shown: a small picture, and for every digit to
-look at a crop of its number with a bit of the line. The file holds everything and needs nothing: the script and style
-of `page/` are put into it, pictures are data inside it, and its Content-Security-Policy names the hashes of the two and
-forbids the rest. What comes from outside, such as names of files, goes in as JSON alone, and the script sets it as
-text.
+Whoever reads a page draws what will be shown of it: a small picture, and for every digit to look at a crop of its
+number with a bit of the line. An `Album` gathers that, page by page, and becomes the file. It holds everything and
+needs nothing: the script and style of `page/` are put into it, pictures are data inside it, and its
+Content-Security-Policy names the hashes of the two and forbids the rest. What comes from outside, such as names of
+files, goes in as JSON alone, and the script sets it as text.
 
 Crops are packed into sheets of sprites, so that a browser decodes a few pictures as they come into view and not
 thousands at once.
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from digitize import audit, sheets, write
 from digitize.errors import SheetError
-from digitize.records import Box, Digit, Gray, Number, PageReading, SheetReading
+from digitize.records import Box, Crop, Digit, Drawing, Gray, Number, PageReading, SheetReading
 from digitize.results import Results
 
 CROP_DIGIT = 44  # pixels that a digit is tall in its crop, twice that on dense screens
@@ -38,25 +38,8 @@ LARGEST_CROP = (480, 200)  # pixels, width and height
 SPRITE = 1024  # pixels a side of a sheet of sprites
 SPRITE_QUALITY, PICTURE_QUALITY = 70, 55  # of WebP
 PICTURE_SIDE = 1600  # pixels: the longer side of a page's picture
+SAVE_AS = "corrections.json"
 TURNED_GAIN = 1.2  # times as much contrast that a turned page has to have in the boxes of a CSV
-
-
-@dataclass(frozen=True, slots=True)
-class Crop:
-    """A part of a page as it is shown.
-
-    Attributes:
-        window: the part, in pixels of the page.
-        png: its picture, small enough to be kept for every doubtful digit of a batch.
-        width, height: of the picture.
-        rank: value and confidence of a digit that it shows; crops lie in the sprites by it, as they are looked at.
-    """
-
-    window: Box
-    png: bytes = field(repr=False)
-    width: int
-    height: int
-    rank: tuple[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +51,36 @@ class _Kept:
     picture: bytes = field(repr=False)
     shown: dict[int, int] = field(repr=False)
     audited: frozenset[int] = frozenset()
+
+
+def draw(gray: Gray, reading: PageReading, *, source: str = "", share: float = 0.0, sparing: bool = False) -> Drawing:
+    """Draw what is to be shown of a page.
+
+    Args:
+        gray: uint8 (H, W), the page as it was loaded.
+        reading: what was read on it.
+        source: the sheet's name in the results, by which the sample is drawn.
+        share: of the digits that are ok, how many are mixed in to see how often these are wrong.
+        sparing: draw nothing of a page without digits to look at.
+    """
+    upright = np.ascontiguousarray(np.rot90(gray, -reading.rotation // 90))
+    crops: list[Crop] = []
+    shown: list[tuple[int, int]] = []
+    audited: set[int] = set()
+    windows: dict[Box, int] = {}
+    for index, (number, digit) in enumerate(_with_numbers(reading)):
+        if digit.status == "ok" and share and audit.is_drawn(share, source, reading.number, index):
+            audited.add(index)
+        elif digit.status != "review":
+            continue
+        window = crop_window(number, digit, reading.width, reading.height)
+        if window not in windows:
+            windows[window] = len(crops)
+            crops.append(_cut(upright, window, digit))
+        shown.append((index, windows[window]))
+    if sparing and not shown:
+        return Drawing()
+    return Drawing(_picture(upright), tuple(crops), tuple(shown), frozenset(audited))
 
 
 class Album:
@@ -82,37 +95,47 @@ class Album:
         self._share = share
         self._pages: list[_Kept] = []
         self._crops: list[Crop] = []
+        self._unshown = 0  # digits on pages of which nothing was drawn
 
     def add(self, source: str, gray: Gray, reading: PageReading) -> None:
-        """Keep what is to be shown of a page.
+        """Draw a page and keep it.
 
         Args:
             source: the sheet's name in the results.
             gray: uint8 (H, W), the page as it was loaded.
             reading: what was read on it.
         """
-        upright = np.ascontiguousarray(np.rot90(gray, -reading.rotation // 90))
-        shown: dict[int, int] = {}
-        audited: set[int] = set()
-        windows: dict[Box, int] = {}
-        for index, (number, digit) in enumerate(_with_numbers(reading)):
-            if digit.status == "ok" and self._share and audit.is_drawn(self._share, source, reading.number, index):
-                audited.add(index)
-            elif digit.status != "review":
-                continue
-            window = crop_window(number, digit, reading.width, reading.height)
-            if window not in windows:
-                windows[window] = len(self._crops)
-                self._crops.append(_cut(upright, window, digit))
-            shown[index] = windows[window]
-        self._pages.append(_Kept(source, reading, _picture(upright), shown, frozenset(audited)))
+        self.keep(source, reading, draw(gray, reading, source=source, share=self._share))
+
+    def keep(self, source: str, reading: PageReading, drawing: Drawing) -> None:
+        """Keep a page; one of which nothing was drawn is not shown.
+
+        Args:
+            source: the sheet's name in the results.
+            reading: what was read on it.
+            drawing: what `draw` made of it, with the same share.
+        """
+        if not drawing.picture:
+            self._unshown += sum(1 for _ in reading.digits())
+            return
+        shown = {index: len(self._crops) + crop for index, crop in drawing.shown}
+        self._crops += drawing.crops
+        self._pages.append(_Kept(source, reading, drawing.picture, shown, drawing.audited))
 
     @property
     def to_look_at(self) -> int:
         """How many digits there are to look at."""
         return sum(len(page.shown) for page in self._pages)
 
-    def write_to(self, output: write.Output, *, name: str, sha256: str, form: write.Format) -> None:
+    def write_to(
+        self,
+        output: write.Output,
+        *,
+        name: str,
+        sha256: str,
+        form: write.Format,
+        save_as: str = SAVE_AS,
+    ) -> None:
         """Write the page.
 
         Args:
@@ -120,6 +143,7 @@ class Album:
             name: of the result file.
             sha256: of that file, which the corrections will name.
             form: of that file; a CSV spells names differently that are no UTF-8.
+            save_as: what the file of corrections is called.
         """
         script, style = _asset("review.js"), _asset("review.css")
         sprites, places = _sprites(self._crops)
@@ -127,7 +151,7 @@ class Album:
             "POLICY": _policy(script, style),
             "STYLE": style,
             "SCRIPT": script,
-            "DATA": _json(self._described(places, name=name, sha256=sha256, form=form)),
+            "DATA": _json({**self._described(places, name=name, sha256=sha256, form=form), "saveAs": save_as}),
         }
         parts = re.split(r"@@([A-Z]+)@@", _asset("review.html"))
         for text, slot in zip(parts[::2], [*parts[1::2], ""], strict=True):
@@ -169,7 +193,7 @@ class Album:
                         *([" ".join(whole.failed), whole.proposal] if whole.failed else []),
                     ]
                 )
-        results = {"name": name, "sha256": sha256, "digits": len(digits)}
+        results = {"name": name, "sha256": sha256, "digits": len(digits) + self._unshown}
         sample = {"share": self._share, "accepted": accepted} if self._share else None
         return {"results": results, "audit": sample, "pages": pages, "digits": digits}
 
@@ -337,9 +361,11 @@ def _asset(name: str) -> str:
     return "\n".join(text.splitlines()) + "\n"
 
 
-def _policy(script: str, style: str) -> str:
-    """Everything is forbidden but this script, this style and pictures that are in the file."""
-    allowed = {"script-src": _hash(script), "style-src": _hash(style), "img-src": "data: blob:"}
+def _policy(script: str | None, style: str) -> str:
+    """Everything is forbidden but this style and, where there is one, this script and pictures that are in the file."""
+    allowed = {"style-src": _hash(style)}
+    if script is not None:
+        allowed |= {"script-src": _hash(script), "img-src": "data: blob:"}
     named = [f"{directive} {source}" for directive, source in allowed.items()]
     return "; ".join(["default-src 'none'", *named, "base-uri 'none'", "form-action 'none'"])
 
@@ -352,6 +378,14 @@ def _json(value: Any) -> str:
     """JSON that can stand in HTML: no name in it can end the element that it is in, or begin another."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # plain ASCII
     return re.sub("[<>&]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def index_parts() -> tuple[str, str]:
+    """What stands before and behind the rows of a list of such pages."""
+    style = _asset("review.css")
+    text = _asset("index.html").replace("@@POLICY@@", _policy(None, style)).replace("@@STYLE@@", style)
+    before, _, after = text.partition("@@ROWS@@")
+    return before, after
 
 
 def _picture_element(name: str, webp: bytes) -> str:

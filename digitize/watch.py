@@ -19,6 +19,7 @@ import errno
 import fnmatch
 import heapq
 import logging
+import math
 import os
 import queue
 import signal
@@ -34,12 +35,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from digitize import batch, journal, ledger, models, sheets, workers
+from digitize import batch, journal, ledger, models, reviews, sheets, workers
 from digitize.engine import usable_cores
 from digitize.errors import DigitizeError, OutputError, SheetError, UsageError
 from digitize.ledger import Found, Ledger, State, Tally
 from digitize.options import INBOX_FILE
 from digitize.records import SheetReading
+from digitize.write import Generator
 
 log = logging.getLogger("digitize")
 
@@ -51,6 +53,7 @@ RESCAN_SECONDS = 120.0  # between walks through the whole inbox
 BEAT_SECONDS = 60.0  # between lines that say that all is well, and between those that say the same trouble
 TRIES, DEADLY_TRIES = 5, 2  # of a file whose trouble may pass, and of one that took its process along
 FIRST_PAUSE, PAUSE_GROWTH = 5.0, 3.0  # seconds before the second try, and times as long before each further one
+REVIEW_SECONDS = 60.0  # between pages of review, unless one is full: one a sheet would be many to go through
 TROUBLE_PAUSE = 5.0  # seconds until a full disk, a missing inbox or an invalid model is looked at again
 EVENT_STEP, EVENT_DEBOUNCE, EVENT_TIMEOUT = 50, 200, 1000  # ms that events are gathered for
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -73,6 +76,7 @@ class Options:
         sheet_timeout: seconds a sheet may take.
         pause: seconds before a second try; times `PAUSE_GROWTH` before each further one.
         trouble_pause: seconds until a full disk, a missing inbox or an invalid model is looked at again.
+        review_pause: seconds between pages of review that are not full.
     """
 
     inbox: Path
@@ -87,6 +91,7 @@ class Options:
     sheet_timeout: float = workers.SHEET_SECONDS
     pause: float = FIRST_PAUSE
     trouble_pause: float = TROUBLE_PAUSE
+    review_pause: float = REVIEW_SECONDS
 
 
 @dataclass(slots=True)
@@ -166,6 +171,8 @@ def status(outbox: Path) -> str:
     inbox = Path(tally.inbox)
     lines = [f"{inbox} -> {outbox}: {'a watch is running' if _is_held(own / ledger.LOCK_FILE) else 'no watch runs'}"]
     lines.append(f"read: {tally.read} sheets, {tally.digits} digits, {tally.review} to review")
+    beside = f"; {tally.unseen} sheets wait for the next" if tally.unseen else ""
+    lines.append(f"to look at: {tally.pages} pages written into {outbox / reviews.FOLDER}{beside}")
     lines.append(f"failed: {tally.failed} sheets")
     lines += [f"  {name}: {error}" for name, error in tally.last_failures]
     if inbox.is_dir():
@@ -195,7 +202,9 @@ class _Watcher:
         self._passed_over: set[str] = set()
         self._troubles: dict[str, float] = {}
         self._next_walk = self._next_beat = 0.0
-        self._next_pool = self._next_write = 0.0
+        self._next_pool = self._next_write = self._next_page = 0.0
+        self._unseen = reviews.Unseen()
+        self._generator = Generator("", "", "")
         self._pool: workers.Pool | None = None
         self._stamp: tuple[object, ...] = ()
         self._events: _Events | None = None
@@ -217,6 +226,7 @@ class _Watcher:
             self._ledger.open(self._inbox)
             held.callback(self._ledger.close)
             self._handled = self._ledger.handled()
+            self._unseen = self._ledger.unseen()
             held.callback(self._end_pool)
             self._start_pool()
             self._held = held.pop_all()
@@ -237,11 +247,13 @@ class _Watcher:
                 self._walk(now)
             self._settle(now)
             self._write()
+            self._write_pages(now)
             if not self._counts.stopped_by:
                 self._feed()
             if self._is_over():
                 break
             self._collect()
+        self._write_pages(math.inf)
         tally = f"{self._counts.read} sheets read, {self._counts.failed} failed"
         log.info("%s: %s", "stopped" if self._counts.stopped_by else "nothing waits any more", tally)
         return self._counts
@@ -413,6 +425,8 @@ class _Watcher:
     def _next_time(self) -> float:
         """When something is to be done though nothing happens, in monotonic seconds."""
         times = [self._next_beat, self._next_walk]
+        if self._unseen.sheets and self._is_quiet():
+            times.append(max(self._next_page, self._next_write))
         if self._due:
             times.append(self._due[0][0])
         if self._outcomes:
@@ -452,6 +466,7 @@ class _Watcher:
             pool.close()
             raise
         self._pool, self._stamp = pool, stamp
+        self._generator = batch.generator_of(options.recipe)
 
     def _end_pool(self) -> None:
         if self._pool is not None:
@@ -482,8 +497,35 @@ class _Watcher:
                 self._no_writing(error)
                 return
             self._outcomes.popleft()
+        self._written_again()
+
+    def _written_again(self) -> None:
         if self._troubles.pop("outbox", None) is not None:
             log.info("%s: can be written again", self._options.outbox)
+
+    def _write_pages(self, now: float) -> None:
+        """Write pages of review: of what fills one, and of the rest when nothing else waits, now and then.
+
+        Args:
+            now: monotonic seconds; infinity at the end, when everything is to be on a page.
+        """
+        while self._unseen.sheets and (now >= self._next_write or now == math.inf):
+            if not self._unseen.fill_a_page and not (now >= self._next_page and (self._is_quiet() or now == math.inf)):
+                return
+            try:
+                page = self._ledger.write_page(self._generator, share=self._options.recipe.drawn.audit)
+                self._unseen = self._ledger.unseen()
+            except OutputError as error:
+                self._no_writing(error)
+                return
+            self._written_again()
+            if page is not None:
+                log.info("%s: written, %d digits of %d sheets to look at", page.path, page.looks, page.sheets)
+            self._next_page = time.monotonic() + self._options.review_pause
+
+    def _is_quiet(self) -> bool:
+        """Whether no sheet waits but those that are to be tried again."""
+        return not self._outcomes and all(file.state == "seen" and file.tries for file in self._files.values())
 
     def _no_writing(self, error: OutputError) -> None:
         self._say("outbox", f"{error}; sheets wait until then")
@@ -504,6 +546,8 @@ class _Watcher:
             return
         if reading.error is None:
             name = self._ledger.list_read(found, file.key, reading)
+            if reviews.looks(reading.drawings):
+                self._unseen = self._ledger.unseen()
             digits = [digit for page in reading.pages for *_, digit in page.digits()]
             review = sum(digit.status == "review" for digit in digits)
             log.info("%s: read, %d digits, %d to review", name, len(digits), review)

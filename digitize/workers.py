@@ -6,7 +6,9 @@ its Pool nor `concurrent.futures` outlives a worker that is killed, or can end o
 
 A worker reads sheets whole. Pages are about 15 MB each to send, what was read on them a few kB; and the models are so
 small that every process can have its own. Results do not depend on which worker reads a sheet, nor on what else is
-read: the networks answer for each item by itself (`tests/test_batch.py` holds one process against several).
+read: the networks answer for each item by itself (`tests/test_batch.py` holds one process against several). Batches
+across sheets are left to the one process that reads on a GPU, and to a few sheets: a CPU takes four blocks at a time
+(`detect.py`), of which a small sheet has three by itself (`tests/soak.py --only gather` measures it).
 """
 
 from __future__ import annotations

@@ -272,6 +272,26 @@ def test_the_bytes_are_the_same_for_any_number_of_processes(job: Any, sheets: Pa
 
 
 @pytest.mark.usefixtures("stubbed")
+def test_what_people_look_at_is_the_same_for_any_number_of_processes(job: Any, sheets: Path, tmp_path: Path) -> None:
+    for k in range(9):
+        draw(sheets / f"more{k}.png", f"{k}{k + 1:02d}{7 * k}")
+    pages, overlays = [], []
+    for jobs in (1, 2):
+        place = tmp_path / f"by{jobs}"
+        place.mkdir()
+        given = {"review": place / "review.html", "overlay": place / "overlay.pdf", "audit": 0.3}
+        batch.run(job("digits.csv", rules=parse_rules(expect_length="4"), policy=Policy(jobs=jobs), **given))
+        pages.append(given["review"].read_bytes())
+        with pypdfium2.PdfDocument(given["overlay"]) as pdf:
+            overlays.append([page.render(scale=1).to_numpy() for page in pdf])
+    assert b'"length"' in pages[0], "a number that fails a rule is to be looked at"
+    assert pages[0] == pages[1]
+    assert len(overlays[0]) == 12
+    for one, other in zip(*overlays, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.usefixtures("stubbed")
 def test_sheets_that_bring_their_process_down_fail_alone(job: Any, sheets: Path) -> None:
     for name in ("crash", "hungry", "endless"):
         draw(sheets / f"{name}.png", "123")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,18 +19,22 @@ from stub import Paper, write_model
 
 from digitize import journal
 from digitize.journal import Journal, Resumption
-from digitize.records import Box, Digit, Line, Number, PageReading, SheetReading
+from digitize.records import Box, Crop, Digit, Drawing, Line, Number, PageReading, SheetReading
 from digitize.sheets import Sheet, sha256
 
 TESTS = Path(__file__).parent
 SCAN = """
 import json, sys
+from pathlib import Path
 from readers import StubRecipe
 from digitize import batch
+from digitize.scan import Settings
 if __name__ == "__main__":
     batch.Recipe = StubRecipe
-    folder, output, model, jobs = sys.argv[1:]
-    job = batch.Job([folder], output, model=model, progress=False, policy=batch.Policy(jobs=int(jobs)))
+    folder, output, model, jobs, review = sys.argv[1:]
+    policy, settings = batch.Policy(jobs=int(jobs)), Settings(review_below=1.0)
+    page = Path(review) if review else None
+    job = batch.Job([folder], output, model=model, progress=False, policy=policy, settings=settings, review=page)
     summary = batch.run(job)
     print(json.dumps([summary.sheets, summary.resumed]))
 """
@@ -50,6 +55,19 @@ pages = st.builds(
 )
 readings = st.builds(SheetReading, st.text(max_size=9), st.just("ab" * 32), st.lists(pages, max_size=2).map(tuple))
 
+pictures = st.binary(max_size=20)
+ranks = st.tuples(values, shares)
+crops = st.builds(Crop, boxes, pictures, st.integers(1, 480), st.integers(1, 200), ranks)
+drawings = st.builds(
+    Drawing,
+    pictures,
+    st.lists(crops, max_size=3).map(tuple),
+    st.lists(st.tuples(st.integers(0, 99), st.integers(0, 2)), max_size=3).map(tuple),
+    st.frozensets(st.integers(0, 99), max_size=3),
+    pictures,
+    st.floats(1, 1200),
+)
+
 
 def reading(source: str, sha256: str = "00") -> SheetReading:
     digit = Digit(7, 1 / 3, 1, 0.1 + 0.2, "review", Box(1, 2, 3, 4))
@@ -60,6 +78,23 @@ def reading(source: str, sha256: str = "00") -> SheetReading:
 @given(readings)
 def test_records_come_back_to_the_last_bit(made: SheetReading) -> None:
     assert journal.unpack(journal.pack(made), made.source) == made
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(drawings, max_size=3).map(tuple))
+def test_drawings_come_back_to_the_last_bit(made: tuple[Drawing, ...]) -> None:
+    assert journal.unpack_drawings(journal.pack_drawings(made)) == made
+
+
+DRAWN = Drawing(
+    b"page", (Crop(Box(1, 2, 3, 4), b"crop", 5, 6, (7, 0.5)),), ((0, 0),), frozenset({0}), b"overlay", 300.0
+)
+
+
+@pytest.mark.parametrize("packed", [b"", b"no drawings at all", journal.pack_drawings([DRAWN])[:-3]])
+def test_what_are_no_drawings_is_refused(packed: bytes) -> None:
+    with pytest.raises(ValueError, match="no drawings"):
+        journal.unpack_drawings(packed)
 
 
 @pytest.mark.parametrize("packed", [b"", b"no reading", journal.pack(reading("a"))[:-3]])
@@ -81,10 +116,14 @@ def test_a_journal_keeps_and_goes(tmp_path: Path) -> None:
     first = Journal(path)
     assert not path.exists(), "nothing is written before there is a reading"
     first.put("k", reading("a.png"))
+    first.put("drawn", replace(reading("a.png"), drawings=(DRAWN,)))
     first.close(remove=False)
     second = Journal(path)
-    assert second.kept == 1
+    assert second.kept == 2
     assert second.get("k", "b.png") == reading("b.png")
+    drawn = second.get("drawn", "b.png")
+    assert drawn is not None
+    assert drawn.drawings == (DRAWN,)
     assert second.get("another", "b.png") is None
     second.close(remove=True)
     assert list(tmp_path.iterdir()) == []
@@ -130,8 +169,8 @@ def test_the_order_is_that_of_the_sheets_whatever_is_kept(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
-@pytest.mark.parametrize("suffix", ["csv", "json"])
-def test_a_scan_that_was_killed_goes_on_to_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(("suffix", "review"), [("csv", ""), ("json", ""), ("csv", "review.html")])
+def test_a_scan_that_was_killed_goes_on_to_the_same_bytes(tmp_path: Path, suffix: str, review: str) -> None:
     folder = tmp_path / "sheets"
     folder.mkdir()
     for k, name in enumerate([*(f"{k:03d}" for k in range(8)), "gated", *(f"h{k}" for k in range(3))]):
@@ -143,11 +182,13 @@ def test_a_scan_that_was_killed_goes_on_to_the_same_bytes(tmp_path: Path, suffix
     script = tmp_path / "scan.py"
     script.write_text(SCAN)
     output = tmp_path / f"out.{suffix}"
+    page = tmp_path / (review or "none")
     words = [sys.executable, script, folder, output, model]
+    last = str(page) if review else ""
     beside = {**os.environ, "PYTHONPATH": str(TESTS)}
     for pipe in ("began", "go"):
         os.mkfifo(tmp_path / pipe)
-    killed = subprocess.Popen([*words, "2"], env=beside)
+    killed = subprocess.Popen([*words, "2", last], env=beside)
     with (tmp_path / "began").open() as began:
         assert began.read() == "x"
     killed.send_signal(signal.SIGKILL)
@@ -155,14 +196,16 @@ def test_a_scan_that_was_killed_goes_on_to_the_same_bytes(tmp_path: Path, suffix
     for pipe in ("began", "go"):
         (tmp_path / pipe).unlink()
     assert not output.exists()
+    assert not page.exists()
     assert (tmp_path / f".out.{suffix}.journal").exists()
-    done = subprocess.run([*words, "2"], env=beside, check=True, capture_output=True, text=True)
+    done = subprocess.run([*words, "2", last], env=beside, check=True, capture_output=True, text=True)
     sheets, resumed = json.loads(done.stdout)
     assert sheets == 13
     assert 0 < resumed < 13
-    resumed_bytes = output.read_bytes()
+    resumed_bytes = [path.read_bytes() for path in (output, page) if path.exists()]
+    assert len(resumed_bytes) == (2 if review else 1)
     assert [path.name for path in tmp_path.iterdir() if ".journal" in path.name] == []
     output.unlink()
-    undisturbed = subprocess.run([*words, "1"], env=beside, check=True, capture_output=True, text=True)
+    undisturbed = subprocess.run([*words, "1", last], env=beside, check=True, capture_output=True, text=True)
     assert json.loads(undisturbed.stdout) == [13, 0]
-    assert output.read_bytes() == resumed_bytes
+    assert [path.read_bytes() for path in (output, page) if path.exists()] == resumed_bytes

@@ -231,10 +231,10 @@
     keep();
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([`${JSON.stringify(corrections(), null, 1)}\n`], { type: "application/json" }));
-    link.download = "corrections.json";
+    link.download = given.saveAs;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-    announce(`Saved ${said.size} decisions as corrections.json.`);
+    announce(`Saved ${said.size} decisions as ${given.saveAs}.`);
   };
 
   // The view by digit
@@ -337,7 +337,7 @@
       }
     }
     activate(active);
-    announce("All of these are decided. Save corrections.json, or choose other filters.");
+    announce(`All of these are decided. Save ${given.saveAs}, or choose other filters.`);
   };
   const goTo = (key) => {
     let number = groups.findIndex((own) => own.some((digit) => digit.index === key));
@@ -639,6 +639,8 @@
   };
   const sheets = [...new Set(pages.map((one) => one.source))];
   byId("name").textContent = shown(given.results.name);
+  byId("save").textContent = `Save ${given.saveAs}`;
+  byId("save-as").textContent = given.saveAs;
   byId("value").append(...Array.from({ length: 10 }, (_, value) => option(value, String(value))));
   byId("sheet").append(...sheets.map((source, k) => option(k, shown(source))));
   byId("page").append(...pages.map((one, k) => option(k, `${shown(one.source)}, page ${one.number}`)));
