@@ -26,11 +26,12 @@ import os
 import pickle
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Any, cast
 
@@ -207,24 +208,17 @@ def _planned(place: Store) -> dict[str, Any]:
     """The plan in an output's folder; empty where there is none."""
     try:
         return dict(json.loads(place.get(PLAN_FILE) or b"{}"))
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise OutputError(f"{place.uri}: {PLAN_FILE} cannot be read: {error}; choose another folder") from error
 
 
 def _finish(place: Store, names: set[str], summary: batch.Summary) -> None:
     """Take away what belongs to no part of this job, and say that the result is whole."""
     for table in (parts.SHEETS, parts.DIGITS, parts.ERRORS):
-        for name in _listed(place, table):
+        for name in list(place.within(table)):
             if _part_of(name) not in names:
                 place.remove(name)
     place.put(DONE_FILE, json.dumps(asdict(summary), indent=1).encode() + b"\n")
-
-
-def _listed(place: Store, table: str) -> list[str]:
-    try:
-        return list(place.within(table))
-    except OSError as error:
-        raise OutputError(f"{place.uri}: cannot be listed: {store.reason(error)}; choose another place") from error
 
 
 def _part_of(name: str) -> str:
@@ -233,13 +227,14 @@ def _part_of(name: str) -> str:
 
 def _read(job: batch.Job, place: Store, listing: Iterator[Part], read: ReadBlocks, summary: batch.Summary) -> set[str]:
     """Read, count and report until all is read or too much has failed; returns the names of the parts."""
-    there = {_part_of(name) for name in _listed(place, parts.SHEETS)}
+    there = {_part_of(name) for name in place.within(parts.SHEETS)}
     names: set[str] = set()
     listed = 0
     hidden = not job.progress or not sys.stderr.isatty()
-    with contextlib.nullcontext() if hidden else batch.progress_bar(None) as bar:
-        for wave in _waves(listing):
-            names.update(part.name for part in wave)
+    with contextlib.closing(_waves(listing)) as waves, _bar(hidden) as bar:
+        for wave in waves:
+            waiting = {part.name for part in wave}
+            names |= waiting
             listed += sum(len(part.references) for part in wave)
             if bar:
                 bar.total = listed if len(wave) < WAVE_PARTS else None
@@ -247,6 +242,9 @@ def _read(job: batch.Job, place: Store, listing: Iterator[Part], read: ReadBlock
             most = job.policy.allowance.of(listed) if job.policy.allowance else listed
             with contextlib.closing(read(_blocks(wave, there))) as outcomes:
                 for counts in outcomes:
+                    if counts.part not in waiting:
+                        continue  # it was told twice, since who told it died
+                    waiting.remove(counts.part)
                     _count(summary, counts)
                     for line in counts.said:
                         with bar.external_write_mode(file=sys.stderr) if bar else contextlib.nullcontext():
@@ -257,16 +255,30 @@ def _read(job: batch.Job, place: Store, listing: Iterator[Part], read: ReadBlock
                         summary.stopped = True
                         log.error("stopped: %d sheets failed, and no more than %d may", summary.failed, most)
                         return names
+            if waiting:
+                raise OutputError(f"of {len(waiting)} parts nothing was heard; scan again, what is finished is kept")
     return names
 
 
-def _waves(listing: Iterator[Part]) -> Iterator[list[Part]]:
+def _bar(hidden: bool) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext() if hidden else batch.progress_bar(None)
+
+
+def _waves(listing: Iterator[Part]) -> Generator[list[Part]]:
     """The parts, some thousand at a time; the next are listed while those given are read."""
+    over = threading.Event()
+
+    def listed() -> list[Part]:
+        return list(takewhile(lambda _: not over.is_set(), islice(listing, WAVE_PARTS)))
+
     with ThreadPoolExecutor(1) as lister:
-        ahead = lister.submit(lambda: list(islice(listing, WAVE_PARTS)))
-        while wave := ahead.result():
-            ahead = lister.submit(lambda: list(islice(listing, WAVE_PARTS)))
-            yield wave
+        try:
+            ahead = lister.submit(listed)
+            while wave := ahead.result():
+                ahead = lister.submit(listed)
+                yield wave
+        finally:
+            over.set()
 
 
 def _count(summary: batch.Summary, counts: Counts) -> None:

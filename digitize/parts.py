@@ -309,12 +309,12 @@ def finished(part: str, place: Store, target: Target) -> Counts | None:
         OutputError: the output cannot be read.
     """
     name = target.file(SHEETS, part)
+    content = place.get(name)
+    if content is None:
+        return None
     try:
-        content = place.get(name)
-        if content is None:
-            return None
         return replace(_count(part, tables.unpack(content, SheetRow, target.form)), resumed=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise OutputError(
             f"{place.uri}: {name} cannot be read: {error}; remove it, and its part is read again"
         ) from error

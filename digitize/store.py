@@ -118,20 +118,25 @@ class Store:
         """A file's bytes, by its name in this folder; None where it is not there.
 
         Raises:
-            OSError: it cannot be read.
+            OutputError: it cannot be read.
         """
         try:
             return self.read(self._at(name))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unreadable(name, error) from error
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name in this folder.
 
         Raises:
-            OSError: the store cannot be asked.
+            OutputError: the store cannot be asked.
         """
-        return bool(self._files.get_file_info(self._at(name)).is_file)
+        try:
+            return bool(self._files.get_file_info(self._at(name)).is_file)
+        except OSError as error:
+            raise self._unreadable(name, error) from error
 
     def put(self, name: str, content: bytes) -> None:
         """Write a file that appears whole, in place of an older one of that name.
@@ -171,15 +176,22 @@ class Store:
         """Yield the names of all files below a folder of this one; none where it is not there.
 
         Raises:
-            OSError: a folder cannot be listed.
+            OutputError: a folder cannot be listed.
         """
         waiting = [self._at(name)]
         while waiting:
-            for info in self._inside(waiting.pop()):
+            try:
+                found = self._inside(waiting.pop())
+            except OSError as error:
+                raise self._unreadable(name, error) from error
+            for info in found:
                 if info.is_file:
                     yield PurePosixPath(info.path).relative_to(self._base).as_posix()
                 else:
                     waiting.append(info.path)
+
+    def _unreadable(self, name: str, error: OSError) -> OutputError:
+        return OutputError(f"{self.uri}: {name} cannot be read: {reason(error)}; check the address and the rights")
 
     def _at(self, name: str) -> str:
         return f"{self._base}/{name}" if name else self._base

@@ -1,7 +1,7 @@
 """Reading on a cluster held against one machine, and what a page costs: `make cluster`.
 
     python tests/cluster.py [--only killed|overhead|stages] [--pages N] [--sheets FOLDER] [--mnist FOLDER]
-                            [--machines N] [--rounds N]
+                            [--machines N] [--rounds N] [--detector NAME]
 
 killed: a cluster of several machines, simulated on this one (`ray.cluster_utils.Cluster`), reads made amounts; one of
 them is killed with SIGKILL when a third of the parts is there. The digits have to be those of the local engine, each
@@ -123,7 +123,7 @@ def compare(one: Counter[tuple[Any, ...]], many: Counter[tuple[Any, ...]], outpu
 # What is shown
 
 
-def killed(sheets: Path, work: Path, machines: int) -> None:
+def killed(sheets: Path, work: Path, machines: int, reader: list[str]) -> None:
     """Kill a machine while a cluster reads."""
     import gc
     import warnings
@@ -132,10 +132,10 @@ def killed(sheets: Path, work: Path, machines: int) -> None:
 
     alone, output = work / "alone.csv", work / "killed"
     if not alone.exists():
-        print(f"one machine: {Run('scan', sheets, '-o', alone, '--jobs', 2).end()[2]}", flush=True)
+        print(f"one machine: {Run('scan', sheets, '-o', alone, '--jobs', 2, *reader).end()[2]}", flush=True)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(machines)]
-    run = Run("scan", sheets, "-o", output, "--engine", "ray", "--address", cluster.address)
+    run = Run("scan", sheets, "-o", output, "--engine", "ray", "--address", cluster.address, *reader)
     enough = max(1, int(SHARE * sum(1 for _ in sheets.iterdir()) / 64))
     while run.process.poll() is None and sum(1 for _ in output.glob("sheets/*/*.parquet")) < enough:
         time.sleep(LOOK)
@@ -150,13 +150,13 @@ def killed(sheets: Path, work: Path, machines: int) -> None:
         gc.collect()
 
 
-def overhead(sheets: Path, work: Path, rounds: int) -> None:
+def overhead(sheets: Path, work: Path, rounds: int, reader: list[str]) -> None:
     """Read the same sheets in turns with both engines."""
     spent: dict[str, list[tuple[float, float]]] = {"local": [], "ray": []}
     for turn in range(rounds):
         for engine in ("local", "ray"):
             output = work / ("alone.csv" if engine == "local" else f"two-{turn}")
-            wall, used, said = Run("scan", sheets, "-o", output, "--engine", engine, "--jobs", 2).end()
+            wall, used, said = Run("scan", sheets, "-o", output, "--engine", engine, "--jobs", 2, *reader).end()
             spent[engine].append((wall, used))
             print(f"{engine}: {wall:.0f} s on the clock, {used:.0f} s of the CPU; {said}", flush=True)
         print(compare(local_rows(work / "alone.csv"), ray_rows(output), output), flush=True)
@@ -201,11 +201,11 @@ def stages(sheets: Path) -> None:
     recipe = batch.Recipe(device="cpu", threads=1)
     scanner = recipe()._scanner
     costs = {}
-    for kind, folder, count in (("amount", sheets, 60), ("page", None, 6)):
+    for kind, folder, count in (("amount", sheets, 60), ("page", None, 3)):
         with tempfile.TemporaryDirectory(dir="/tmp") as work:
             found = sorted(folder.iterdir())[:count] if folder else pages(Path(work), count)
             loaded = [loading.Sheet(path.name, path=path) for path in found]
-            list(scanner.read_sheets(loaded[:2]))  # warm
+            list(scanner.read_sheets(loaded[:1]))  # warm
             spent = Spent()
             shipped: Counter[str] = Counter()
             with contextlib.ExitStack() as held:
@@ -315,7 +315,9 @@ def main() -> None:
     parser.add_argument("--mnist", type=Path, help="folder with MNIST's IDX files")
     parser.add_argument("--machines", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--detector", help="that all read with; none is faster where only the rows are compared")
     options = parser.parse_args()
+    reader = ["--detector", options.detector] if options.detector else []
     with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
         work = Path(temporary)
         sheets = options.sheets
@@ -324,9 +326,9 @@ def main() -> None:
             subprocess.run(digitize(*made, *(["--mnist", options.mnist] if options.mnist else [])), check=True)
             sheets = work / "made" / "images"
         if options.only in (None, "overhead"):
-            overhead(sheets, work, options.rounds)
+            overhead(sheets, work, options.rounds, reader)
         if options.only in (None, "killed"):
-            killed(sheets, work, options.machines)
+            killed(sheets, work, options.machines, reader)
         if options.only in (None, "stages"):
             stages(sheets)
 

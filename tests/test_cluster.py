@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -20,7 +21,7 @@ from test_parts import archive as archive
 from digitize import batch, cluster, parts, tables, write
 from digitize.batch import Allowance, Job, Policy
 from digitize.cluster import Options
-from digitize.errors import DeviceError, ModelError, OutputError, SheetError, UsageError
+from digitize.errors import SOME_SHEETS_FAILED, DeviceError, ModelError, OutputError, SheetError, UsageError
 from digitize.parts import Counts, Part, Reference
 
 WITHOUT = "Ray comes with digitize[ray]: make cluster runs this"
@@ -74,14 +75,17 @@ def files_of(output: str) -> dict[str, bytes]:
 # Without a cluster
 
 
-def test_one_machine_needs_no_ray() -> None:
+def test_one_machine_needs_no_ray(job: Any, tmp_path: Path, archive: Path) -> None:
     program = (
-        "import sys; sys.modules.update(ray=None, pyarrow=None, fsspec=None); from digitize import batch, cli; "
-        "sys.argv = ['digitize', 'scan', '--help']; cli.main()"
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.modules.update(ray=None, pyarrow=None, fsspec=None); "
+        "import readers; from digitize import batch, cli; batch.Recipe = readers.StubRecipe; cli.main()"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--engine" in done.stdout
+    given = job("alone.csv")
+    words = ["scan", archive, "-o", given.output, "--model", given.model, "--detector", given.detector, "--jobs", 1]
+    command = [sys.executable, "-c", program, TESTS, *words, "--engine", "local"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == SOME_SHEETS_FAILED, done.stderr
+    assert len(Path(given.output).read_text().splitlines()) == 10
 
 
 def test_without_ray_the_way_to_it_is_said(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +153,25 @@ def test_the_listing_goes_no_more_than_a_wave_ahead(monkeypatch: pytest.MonkeyPa
         seen += [part.name for part in wave]
         assert len(listed) <= len(seen) + 4
     assert seen == [str(k) for k in range(10)]
+
+
+@pytest.mark.parametrize(("told", "counted"), [([0, 1, 0, 2], 3), ([0, 1], None)])
+def test_a_part_is_counted_once_and_none_is_lost(
+    job: Any, tmp_path: Path, told: list[int], counted: int | None
+) -> None:
+    pytest.importorskip("pyarrow", reason=WITHOUT)
+    from digitize.store import Store
+
+    def read(blocks: Iterable[cluster.Block]) -> Any:
+        names = [part.name for block in blocks for part in block]
+        yield from (Counts(names[k], sheets=1) for k in told)
+
+    listing = (Part(f"{k:032x}", (Reference("a.png", "/a.png"),)) for k in range(3))
+    summary = batch.Summary()
+    ends = contextlib.nullcontext() if counted else pytest.raises(OutputError, match="of 1 parts nothing was heard")
+    with ends:
+        cluster._read(job(), Store(str(tmp_path / "out")), listing, read, summary)
+        assert summary.sheets == counted
 
 
 def test_a_job_stops_when_too_much_fails(job: Any, tmp_path: Path) -> None:
