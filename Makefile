@@ -82,7 +82,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Ray and what it needs, beside the rest: a quarter of a gigabyte that only clusters use.
+# Ray and what it needs, beside the rest: about 150 MB to fetch that only clusters use.
 $(CLUSTERED): requirements-ray.lock $(READY)
 	@$(PIP) install --require-hashes --no-deps -r requirements-ray.lock
 	@touch $@

@@ -26,6 +26,13 @@ from digitize.parts import Counts, Part, Reference
 
 WITHOUT = "Ray comes with digitize[ray]: make cluster runs this"
 TESTS = Path(__file__).parent
+RAYS_OWN = (  # what Ray's own code is warned of is no matter of ours
+    r"ignore::DeprecationWarning:ray\..*",
+    r"ignore::FutureWarning:ray\..*",
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+pytestmark = [pytest.mark.filterwarnings(one) for one in RAYS_OWN]
 
 
 @pytest.fixture(scope="module")
