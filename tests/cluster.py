@@ -240,21 +240,14 @@ def stages(sheets: Path) -> None:
             print(f"{kind}: " + ", ".join(f"{what} {size / count:,.0f} B" for what, size in shipped.items()))
             print(f"{kind}: {len(rows) / count:.1f} digits and {packed / count:,.0f} B of Parquet a page", flush=True)
             costs[kind] = (total / count, shipped["file"] / count, packed / count)
-    follow(costs, listed())
-    tasks = handed_out()
-    for kind, (seconds, _, _) in costs.items():
-        print(f"{kind}: the driver's core is full at {64 * tasks * seconds / CORES:,.0f} machines of {CORES} cores")
-
-
-def follow(costs: dict[str, tuple[float, float, float]], listing: float) -> None:
-    """What follows from what a page costs, by kind: seconds of a core, bytes fetched, bytes written."""
+    listing, tasks = listed(), handed_out()
     for kind, (seconds, fetched, written) in costs.items():
         for machines in MACHINES:
             rate = machines * CORES / seconds
             print(
                 f"100 million of {kind}, {machines} machines of {CORES} cores: {ARCHIVE / rate / 86400:,.2f} days, "
                 f"{rate:,.0f} pages/s, {rate * fetched / 1e6:,.1f} MB/s in, {rate * written / 1e6:,.2f} MB/s out, "
-                f"the listing {100 * rate / listing:.1f} % busy"
+                f"listing {100 * rate / listing:.1f} % and driver {100 * rate / 64 / tasks:.1f} % busy"
             )
 
 

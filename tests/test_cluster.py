@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import logging
+import os
 import subprocess
 import sys
 import warnings
@@ -37,13 +38,14 @@ pytestmark = [pytest.mark.filterwarnings(one) for one in RAYS_OWN]
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    """A cluster of one machine with two cores, which knows the readers of the tests."""
+    """A cluster which knows the readers of the tests: that of RAY_ADDRESS, else one of two cores on this machine."""
     found = pytest.importorskip("ray", reason=WITHOUT)
     pytest.importorskip("ray.data", reason=WITHOUT)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TESTS))  # of the workers
-        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
-        found.init(address="local", num_cpus=2, num_gpus=0, **quiet)
+        address = os.environ.get("RAY_ADDRESS", "local")
+        own: dict[str, Any] = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False} if address == "local" else {}
+        found.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
     yield found
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # Ray ends its processes by other ways than it began them
