@@ -8,13 +8,14 @@ OUT    ?= out
 
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+CLUSTERED := $(VENV)/.ray
 TOOLS  := .cache/lock-tools
 
 DIGITIZE_SHARED ?= ../shared
 export DIGITIZE_SHARED
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint check samples score bench hostile soak circle lock clean help
+.PHONY: demo test lint check samples score bench hostile soak cluster circle lock clean help
 
 demo: $(READY)  ## create the environment and read a sample sheet
 	@mkdir -p $(OUT)
@@ -50,12 +51,19 @@ circle: $(READY)  ## scan a hand that is misread, correct, fine-tune, scan again
 soak: $(READY)  ## kill a watch again and again while sheets arrive; memory, speed and latency of batches
 	$(BIN)/python tests/soak.py --json $(OUT)/soak.json
 
+cluster: $(CLUSTERED)  ## read on a simulated Ray cluster: tests, a machine killed, overhead, costs (installs Ray)
+	$(BIN)/python -m pytest tests/test_parts.py tests/test_cluster.py
+	$(BIN)/python tests/cluster.py --mnist $(DIGITIZE_SHARED)/data/mnist
+
 lock:  ## resolve the dependencies anew, for every platform and Python >= 3.11
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/python -m pip install --quiet uv
 	$(TOOLS)/bin/uv pip compile --universal --python-version 3.11 --extra dev --upgrade --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --quiet pyproject.toml -o requirements.lock
-	@! grep -n '://' requirements.lock
+	$(TOOLS)/bin/uv pip compile --universal --python-version 3.11 --extra ray --upgrade --generate-hashes \
+		--constraint requirements.lock \
+		--no-emit-index-url --no-emit-find-links --no-header --quiet pyproject.toml -o requirements-ray.lock
+	@! grep -n '://' requirements.lock requirements-ray.lock
 
 clean:  ## remove the environment and everything that was made
 	rm -rf $(VENV) $(OUT) .cache build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
@@ -72,4 +80,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --require-hashes --no-deps -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Ray and what it needs, beside the rest: about 150 MB to fetch that only clusters use.
+$(CLUSTERED): requirements-ray.lock $(READY)
+	@$(PIP) install --require-hashes --no-deps -r requirements-ray.lock
 	@touch $@

@@ -175,7 +175,7 @@ class Summary:
         failed: sheets of those that could not be read whole.
         review: digits marked for review.
         skipped: sheets left out since their result was there.
-        resumed: sheets of which an earlier scan that was killed had kept the reading.
+        resumed: sheets that an earlier scan had read, whose readings were kept.
         stopped: whether too many sheets failed to go on.
         seconds: that it took.
     """
@@ -194,7 +194,7 @@ class Summary:
         counted = {"sheet": self.sheets, "page": self.pages, "digit": self.digits}
         parts = [f"{count} {name}{'' if count == 1 else 's'}" for name, count in counted.items()]
         parts.append(f"{self.review} to review")
-        beside = {"failed": self.failed, "left out": self.skipped, "from the journal": self.resumed}
+        beside = {"failed": self.failed, "left out": self.skipped, "read before": self.resumed}
         parts += [f"{count} {what}" for what, count in beside.items() if count]
         return ", ".join([*parts, *(["stopped"] if self.stopped else []), f"{self.seconds:.1f} s"])
 
@@ -457,7 +457,7 @@ def _write_results(
             for _ in readings:
                 pass
         else:
-            _writer(form, job.level)(chain(ahead, readings), output, generator)
+            writer_of(form, job.level)(chain(ahead, readings), output, generator)
 
 
 def write_summary(summary: Summary, target: Path) -> None:
@@ -565,7 +565,7 @@ def _read(job: Job, found: list[sheets.Sheet], summary: Summary, journal: Journa
     most = job.policy.allowance.of(len(found)) if job.policy.allowance else len(found)
     hidden = not job.progress or not sys.stderr.isatty() or len(found) < 2
     began = time.monotonic()
-    with _reading(job, len(found)) as (read, mark), nullcontext() if hidden else _bar(len(found)) as bar:
+    with _reading(job, len(found)) as (read, mark), nullcontext() if hidden else progress_bar(len(found)) as bar:
         for sheet, resumed in _with_journal(job, found, read, mark, journal):
             if job.rules:
                 sheet = replace(sheet, pages=tuple(judged(page, job.rules) for page in sheet.pages))
@@ -607,7 +607,7 @@ def _written(
             target = per_sheet_path(folder, reading.source, form)
             _folder(target.parent)
             with write.open_output(target) as output:
-                _writer(form, job.level)([reading], output, generator)
+                writer_of(form, job.level)([reading], output, generator)
         yield reading
 
 
@@ -640,7 +640,7 @@ def judged(reading: PageReading, rules: tuple[Rule, ...]) -> PageReading:
     return numbers.judge_page(reading, rules)
 
 
-def _writer(form: write.Format, level: Level) -> write.Writer:
+def writer_of(form: write.Format, level: Level) -> write.Writer:
     """What writes a format; only a CSV is either of digits or of numbers, the others hold both."""
     if form == "csv" and level == "number":
         from digitize.write_numbers import write_numbers
@@ -649,7 +649,7 @@ def _writer(form: write.Format, level: Level) -> write.Writer:
     return write.WRITERS[form]
 
 
-def _bar(total: int) -> tqdm[NoReturn]:
+def progress_bar(total: int | None) -> tqdm[NoReturn]:
     """A bar on stderr; its module is loaded only where a bar is shown, since that takes a twentieth of a second."""
     from tqdm import tqdm
 
@@ -684,6 +684,22 @@ def generator_of(recipe: Recipe) -> write.Generator:
         detector=finder.name if finder else None,
         detector_sha256=finder.tflite_sha256 if finder else "",
     )
+
+
+def mark_of(recipe: Recipe) -> str:
+    """What the readings of a recipe depend on beside the sheets, as `SheetReader.mark`, without loading the models.
+
+    The device stands in it as the recipe names it.
+    """
+    review_below = _review_below(recipe.settings, recipe.max_error, *_cards(recipe))
+    return _mark(recipe, replace(recipe.settings, review_below=review_below), recipe.device)
+
+
+def _review_below(settings: Settings, max_error: float | None, card: models.Card, finder: models.Card | None) -> float:
+    """The confidence below which digits are marked for review."""
+    if max_error is None:
+        return settings.review_below
+    return (_calibration(card, finder) or Calibration.plain()).threshold_for(max_error)
 
 
 def _cards(recipe: Recipe) -> tuple[models.Card, models.Card | None]:

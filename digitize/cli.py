@@ -55,6 +55,14 @@ class Format(StrEnum):
     jsonl = "jsonl"
     alto = "alto"
     hocr = "hocr"
+    parquet = "parquet"  # of a cluster only
+
+
+class EngineName(StrEnum):
+    """Who reads a scan's sheets."""
+
+    local = "local"
+    ray = "ray"
 
 
 class Level(StrEnum):
@@ -200,6 +208,14 @@ def scan(
         str | None, typer.Option(help="Check digit of a number: luhn, mod11, iban.", show_default=False)
     ] = None,
     fail_on_review: Annotated[bool, typer.Option("--fail-on-review", help="Exit 10 if digits need review.")] = False,
+    engine: Annotated[EngineName, typer.Option(help="Read here, or on a Ray cluster.")] = EngineName.local,
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster; else RAY_ADDRESS, else this machine.", show_default=False)
+    ] = None,
+    part_sheets: Annotated[
+        int | None, typer.Option(min=1, help="Sheets in a part that Ray hands out, about 64.", show_default=False)
+    ] = None,
+    gpus_per_worker: Annotated[float, typer.Option(min=0.01, help="Of a card, for each worker of Ray.")] = 1.0,
     config: Config = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -213,6 +229,9 @@ def scan(
 
     if audit and not review:
         raise errors.UsageError("--audit mixes digits into the page that --review names: give that too")
+    if engine is EngineName.local and (address or part_sheets):
+        raise errors.UsageError("--address and --part-sheets are for a cluster: give --engine ray too")
+    known = {"expect_length": expect_length, "pattern": pattern, "within": within, "check": check}
     job = batch.Job(
         inputs=inputs,
         output=output,
@@ -229,7 +248,7 @@ def scan(
         progress=not quiet,
         review=review,
         audit=parse_share(audit) if audit else 0.0,
-        rules=parse_rules(expect_length=expect_length, pattern=pattern, within=within, check=check),
+        rules=parse_rules(**known),
         level=level.value,
         per_sheet=per_sheet,
         policy=batch.Policy(
@@ -239,7 +258,13 @@ def scan(
             sheet_timeout=sheet_timeout,
         ),
     )
-    counts = batch.run(job)
+    if engine is EngineName.ray:
+        from digitize import cluster
+
+        given = cluster.Options(address, part_sheets, gpus_per_worker=gpus_per_worker, known=known)
+        counts = cluster.run(job, given)
+    else:
+        counts = batch.run(job)
     log.info("%s", counts)
     if summary is not None:
         batch.write_summary(counts, summary)

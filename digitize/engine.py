@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitize import models
-from digitize.errors import DeviceError, ModelError, UsageError
+from digitize.errors import DeviceError, DigitizeError, ModelError, UsageError
 
 SMALLEST_SHAPE = 8  # items; a GPU's batches are padded to this times a power of two, so that few shapes are compiled
 
@@ -239,7 +239,7 @@ def native_stderr_kept() -> Iterator[None]:
         os.dup2(kept.fileno(), 2)
         try:
             yield
-        except (DeviceError, ModelError):
+        except DigitizeError:
             raise
         except BaseException:
             kept.seek(0)

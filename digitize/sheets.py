@@ -50,6 +50,7 @@ SUFFIXES = frozenset(
 )
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")  # as Pillow calls them
 
+STDIN = "-"
 DEFAULT_DPI = 300
 DPI_RANGE = (36, 2400)  # what a PDF may be rendered at, and what a file may state to be believed
 LONGEST_SIDE_INCHES = 24  # a file that states a dpi at which it is larger than A2 states a default, not a fact
@@ -170,7 +171,7 @@ def find(inputs: Sequence[str], *, stdin: BinaryIO | None = None) -> list[Sheet]
     """
     sheets: list[Sheet] = []
     for text in dict.fromkeys(inputs):
-        if text == "-":
+        if text == STDIN:
             sheets.append(_from_stdin(stdin or sys.stdin.buffer))
         elif os.path.lexists(text) or not re.search(r"[*?\[]", text):
             sheets.extend(_in_folder(Path(text)) if Path(text).is_dir() else [_as_given(text)])
@@ -206,7 +207,7 @@ def load(
     """
     if not DPI_RANGE[0] <= dpi <= DPI_RANGE[1]:
         raise UsageError(f"--dpi {dpi:g}: must lie between {DPI_RANGE[0]} and {DPI_RANGE[1]}; 300 suits most sheets")
-    name = _name(origin)
+    name = _name(origin, source)
     head = _first_bytes(origin, name)
     is_pdf = b"%PDF-" in head or name.lower().endswith(".pdf")
     some = False
@@ -240,8 +241,8 @@ def sha256(origin: Path | bytes) -> str:
 def _from_stdin(stream: BinaryIO) -> Sheet:
     content = stream.read(MAX_STDIN_BYTES + 1)
     if len(content) > MAX_STDIN_BYTES:
-        return Sheet("-", error=f"standard input: more than {MAX_STDIN_BYTES >> 20} MiB; save it and give the file")
-    return Sheet("-", content=content)
+        return Sheet(STDIN, error=f"standard input: more than {MAX_STDIN_BYTES >> 20} MiB; save it and give the file")
+    return Sheet(STDIN, content=content)
 
 
 def _as_given(text: str) -> Sheet:
@@ -252,32 +253,60 @@ def _as_given(text: str) -> Sheet:
     return Sheet(text, path=Path(text))
 
 
+def below(folder: Path) -> Iterator[Sheet]:
+    """Yield every sheet below a folder as it is found, in sorted order, holding no more than the folders on the way.
+
+    Names that begin with a dot are passed over, links to folders are followed once. A folder that cannot be listed is
+    yielded with its error.
+    """
+    seen = set()
+    waiting = [iter([(folder, True)])]  # for each folder on the way what is left of it, and whether that is a folder
+    while waiting:
+        path, is_folder = next(waiting[-1], (None, False))
+        if path is None:
+            waiting.pop()
+        elif not is_folder:
+            yield Sheet(path.relative_to(folder).as_posix(), path=path)
+        else:
+            try:
+                facts = path.stat()
+                if (facts.st_dev, facts.st_ino) in seen:  # a link back up: its sheets are listed already
+                    continue
+                seen.add((facts.st_dev, facts.st_ino))
+                waiting.append(iter(_inside(path)))
+            except OSError as error:
+                yield Sheet(str(path), error=str(_unopened(_name(path), error)))
+
+
+def _inside(folder: Path) -> list[tuple[Path, bool]]:
+    """The folders and sheets in a folder, sorted, each with whether it is a folder."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            path = folder / entry.name
+            known = path if entry.is_symlink() else entry  # of a link in a circle, only the path says no and no more
+            if known.is_dir():
+                found.append((path, True))
+            elif path.suffix.lower() in SUFFIXES and known.is_file():
+                found.append((path, False))
+    return found
+
+
 def _in_folder(folder: Path) -> list[Sheet]:
     """Every sheet below a folder, or one entry that says that there is none."""
-    found: list[Path] = []
+    found: list[Sheet] = []
     failed: list[Sheet] = []
-    waiting, seen = [folder], set()
-    while waiting:
-        current = waiting.pop()
-        try:
-            facts = current.stat()
-            if (facts.st_dev, facts.st_ino) in seen:  # a link back up: its sheets are listed already
-                continue
-            seen.add((facts.st_dev, facts.st_ino))
-            for path in current.iterdir():
-                if path.name.startswith("."):
-                    continue
-                if path.is_dir():
-                    waiting.append(path)
-                elif path.suffix.lower() in SUFFIXES and path.is_file():
-                    found.append(path)
-        except OSError as error:
-            failed.append(Sheet(str(current), error=str(_unopened(_name(current), error))))
-    if not found and not failed:
-        known = " ".join(sorted(SUFFIXES))
-        return [Sheet(str(folder), error=f"{_name(folder)}: no sheets in this folder; looked for {known}")]
-    found.sort(key=lambda path: path.parts)
-    return [Sheet(path.relative_to(folder).as_posix(), path=path) for path in found] + failed
+    for sheet in below(folder):
+        (failed if sheet.error else found).append(sheet)
+    return found + failed or [none_below(folder)]
+
+
+def none_below(folder: Path | str) -> Sheet:
+    """What stands for a folder without sheets."""
+    known = " ".join(sorted(SUFFIXES))
+    return Sheet(str(folder), error=f"{_printable(str(folder))}: no sheets in this folder; looked for {known}")
 
 
 def _matching(pattern: str) -> list[Sheet]:
@@ -301,8 +330,11 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def _name(origin: Path | bytes) -> str:
-    return "standard input" if isinstance(origin, bytes) else _printable(str(origin))
+def _name(origin: Path | bytes, source: str = STDIN) -> str:
+    """What a sheet is called where something is wrong with it; bytes that came from elsewhere go by their source."""
+    if isinstance(origin, bytes):
+        return "standard input" if source == STDIN else _printable(source)
+    return _printable(str(origin))
 
 
 def _unopened(name: str, error: OSError | ValueError) -> SheetError:

@@ -14,7 +14,7 @@ import re
 import stat
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from errno import EACCES, EISDIR
@@ -142,11 +142,19 @@ class Output:
         Raises:
             OutputError: the disk is full, the reader of a pipe is gone, ...
         """
+        self.write_bytes(encoded(text))
+        return len(text)
+
+    def write_bytes(self, content: bytes, /) -> None:
+        """Write bytes as they are.
+
+        Raises:
+            OutputError: see `write`.
+        """
         try:
-            self._stream.write(text.encode("utf-8", "backslashreplace"))
+            self._stream.write(content)
         except OSError as error:
             raise _unwritable(self._name, error) from error
-        return len(text)
 
     def flush(self) -> None:
         """Hand what was written to the system.
@@ -158,6 +166,11 @@ class Output:
             self._stream.flush()
         except OSError as error:
             raise _unwritable(self._name, error) from error
+
+
+def encoded(text: str) -> bytes:
+    """Text as it stands in a result: UTF-8, and what that cannot hold as a backslash escape."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def format_of(target: str, named: str | None = None) -> Format:
@@ -265,11 +278,15 @@ class UnixLines:
 
 def write_csv(sheets: Iterable[SheetReading], output: Output | TextIO, generator: Generator) -> None:
     """Write one row per digit under a header; `generator` has no place in a CSV."""
+    write_rows((row for sheet in sheets for row in rows(sheet)), COLUMNS, output)
+
+
+def write_rows(rows: Iterable[Any], columns: Sequence[str], output: Output | TextIO) -> None:
+    """Write rows, dataclasses with these columns as their fields, as CSV under a header."""
     table = csv.writer(UnixLines(output), lineterminator=LINE_END)
-    table.writerow(COLUMNS)
-    for sheet in sheets:
-        for row in rows(sheet):
-            table.writerow([cell(value) for value in astuple(row)])
+    table.writerow(columns)
+    for row in rows:
+        table.writerow([cell(value) for value in astuple(row)])
 
 
 def write_json(sheets: Iterable[SheetReading], output: Output | TextIO, generator: Generator) -> None:
@@ -322,7 +339,7 @@ def read_csv(stream: TextIO) -> Iterator[Row]:
     table = csv.DictReader(stream)
     if tuple(table.fieldnames or ()) != COLUMNS:
         raise UsageError(f"the columns are {table.fieldnames}, not those of digitize; expected {', '.join(COLUMNS)}")
-    parsers: Mapping[str, Callable[[str], Any]] = {"str": _text, "int": int, "float": float}
+    parsers: Mapping[str, Callable[[str], Any]] = {"str": uncell, "int": int, "float": float}
     for cells in table:
         try:
             yield Row(**{field.name: parsers[str(field.type)](cells[field.name]) for field in fields(Row)})
@@ -500,7 +517,8 @@ def cell(value: str | int | float) -> str | int:
     return value
 
 
-def _text(cell: str) -> str:
+def uncell(cell: str) -> str:
+    """A text as it was before `cell` made it safe."""
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TextIO
 
 from digitize import numbers, write
@@ -69,8 +68,4 @@ def rows(sheet: SheetReading) -> Iterable[NumberRow]:
 
 def write_numbers(sheets: Iterable[SheetReading], output: write.Output | TextIO, generator: write.Generator) -> None:
     """Write one row a number under a header; `generator` has no place in a CSV."""
-    table = csv.writer(write.UnixLines(output), lineterminator=write.LINE_END)
-    table.writerow(COLUMNS)
-    for sheet in sheets:
-        for row in rows(sheet):
-            table.writerow([write.cell(value) for value in astuple(row)])
+    write.write_rows((row for sheet in sheets for row in rows(sheet)), COLUMNS, output)

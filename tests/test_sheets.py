@@ -33,7 +33,7 @@ def refusal(path: Path | bytes, **options: object) -> str:
         list(load(path, source="sheet", **options))  # type: ignore[arg-type]
     message = str(caught.value)
     assert "\n" not in message
-    assert message.startswith("standard input" if isinstance(path, bytes) else str(path))
+    assert message.startswith("sheet" if isinstance(path, bytes) else str(path))
     return message
 
 
