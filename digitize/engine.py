@@ -222,6 +222,13 @@ def _quiet_environment() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
+def import_keras() -> None:
+    """Import Keras, and TensorFlow, which it takes up sooner or later whatever its backend, without their greetings."""
+    with native_stderr_kept():
+        importlib.import_module("keras")
+        importlib.import_module("tensorflow")
+
+
 @contextlib.contextmanager
 def native_stderr_kept() -> Iterator[None]:
     """Hold back what C++ writes to stderr, and pass it on only if the work fails.

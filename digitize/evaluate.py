@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from digitize import models
 from digitize.classify import Classifier
 from digitize.datasets import as_tiles
-from digitize.engine import Engine, native_stderr_kept
+from digitize.engine import Engine, import_keras
 from digitize.errors import DatasetError, ModelError
 from digitize.records import NO_DIGIT, Probabilities, Tiles
 
@@ -139,8 +138,7 @@ def verify(folder: Path, images: NDArray[np.uint8] | None = None, *, count: int 
         ModelError: the model disagrees with its card, or its files with one another.
     """
     card = models.load_card(folder)
-    with native_stderr_kept():  # TensorFlow greets from C++ when it is imported for the first time
-        importlib.import_module("keras")
+    import_keras()
     if card.task == "detect":
         return _verify_detector(folder, card)
     found = agreement(folder, blots(min(count, MOST_BLOTS), card.takes[:2]) if images is None else images)

@@ -43,7 +43,6 @@ from numpy.typing import NDArray
 
 from digitize import __version__, corpora, datasets, engine, models, recipes
 from digitize.corpora import Source
-from digitize.engine import native_stderr_kept
 from digitize.errors import DatasetError, DeviceError, ModelError, OutputError, UsageError
 from digitize.records import NO_DIGIT, Tiles
 
@@ -222,6 +221,7 @@ class Course:
         kept: bool (N,), training digits kept for validation.
         network: what is trained, compiled.
         best: a twin of the network with the best weights so far.
+        start: what a card says of the model that training starts from; empty where there is none.
         best_loss, best_epoch: of it.
         average: the running mean of the weights, None where the recipe wants none.
         epoch, step: how many are done.
@@ -237,6 +237,7 @@ class Course:
     kept: NDArray[np.bool_] = field(repr=False)
     network: Any = field(repr=False)
     best: Any = field(repr=False)
+    start: dict[str, Any] = field(repr=False)
     best_loss: float = math.inf
     best_epoch: int = 0
     average: list[NDArray[Any]] | None = field(repr=False, default=None)
@@ -294,6 +295,7 @@ class Course:
             "batch-size": options.batch_size,
             "learning-rate": options.learning_rate,
             "seed": options.seed,
+            "from": self.start.get("sha256"),
             "mixed": options.mixed,
             "validation": options.validation,
             "mnist-share": options.mnist_share,
@@ -345,10 +347,10 @@ def prepare(options: Options) -> Course:
     """
     pool = corpora.gather(options.data)  # what is wrong with the data is said before Keras's slow start
     sets = [datasets.load_tiles(path, seed=options.seed) for path in options.tiles]
-    with native_stderr_kept():  # the first import of TensorFlow, unless the caller was quicker, greets from C++
-        import keras
+    engine.import_keras()
+    import keras
 
-        from digitize import network
+    from digitize import network
 
     if options.network not in network.NETWORKS:
         raise UsageError(f"no network is called {options.network!r}; there are {', '.join(network.NETWORKS)}")
@@ -356,8 +358,7 @@ def prepare(options: Options) -> Course:
     keras.utils.set_random_seed(options.seed)
     with placed(options.device):
         model = network.build(options.network, mixed=options.mixed)
-        if options.start is not None:
-            _start_from(model, options.start)
+        start = start_from(model, options.start)
         best = network.build(options.network)
         best.set_weights(model.get_weights())
     classes = int(model.output.shape[-1])
@@ -373,7 +374,7 @@ def prepare(options: Options) -> Course:
     )
     if kept.all():
         raise DatasetError(f"{len(kept)} digits are too few to keep some for validation: give more with --data")
-    course = Course(options, pool, sets, kept, model, best)
+    course = Course(options, pool, sets, kept, model, best, start)
     with placed(options.device):
         _compile(course)
     return course
@@ -435,19 +436,30 @@ def _compile(course: Course) -> None:
         course.average = [np.array(weight) for weight in course.network.get_weights()]
 
 
-def _start_from(model: Any, folder: Path) -> None:
+def start_from(model: Any, name: Path | None) -> dict[str, Any]:
     """Take over the weights of a trained model.
+
+    Args:
+        model: a network of the same kind.
+        name: of the trained model, or its folder; None leaves the weights as they are.
+
+    Returns:
+        What a card says of it: its name, the hash of its Keras file and what it was trained on; nothing where None.
 
     Raises:
         ModelError: it is not there, disagrees with its card, or is another network.
     """
     import keras
 
-    folder = models.find(folder)
+    if name is None:
+        return {}
+    folder = models.find(name)
     card = models.load_card(folder)
     if card.network != model.name:
-        raise ModelError(f"{folder} is a {card.network}, not a {model.name}; choose another with --from")
-    model.set_weights(keras.models.load_model(folder / models.KERAS_FILE).get_weights())
+        raise ModelError(f"{folder} holds the network {card.network}, not {model.name}: choose another with --from")
+    path = folder / models.KERAS_FILE
+    model.set_weights(keras.models.load_model(path, compile=False).get_weights())
+    return {"name": card.name, "sha256": datasets.file_hash(path), "data": card.content.get("data", [])}
 
 
 def epochs(course: Course) -> Iterator[Progress]:
@@ -941,6 +953,7 @@ def _card(course: Course, verdict: _Verdict, temperature: float) -> dict[str, An
         "parameters": network.parameters(course.network),
         "macs": network.macs(course.network),
         "data": [*course.pool.entries, *tile_entries, *options.notes],
+        **({"from": course.start} if course.start else {}),
         "seed": options.seed,
         "training": {
             "recipe": options.recipe.name,

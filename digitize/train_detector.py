@@ -32,8 +32,8 @@ from digitize import __version__, detect, drills, models
 from digitize.datasets import file_hash
 from digitize.decode import LEAST_SEEN
 from digitize.drills import Asked, Boxes, Drill
-from digitize.engine import native_stderr_kept
-from digitize.errors import DatasetError, ModelError, OutputError, UsageError
+from digitize.engine import import_keras
+from digitize.errors import DatasetError, OutputError, UsageError
 from digitize.losses import match_boxes
 from digitize.records import Box
 from digitize.train import (
@@ -46,6 +46,7 @@ from digitize.train import (
     export,
     placed,
     prefetched,
+    start_from,
 )
 
 AVERAGE_STEPS = 500  # steps over which the running mean of the weights reaches back
@@ -137,6 +138,7 @@ class Course:
         blocks, truth, asked: the validation blocks, their digits, and what they ask for.
         network: in training, compiled.
         mean: a float32 twin that gets the running mean of its weights.
+        start: what a card says of the model that training starts from; empty where there is none.
         average: that mean.
         rng: where the chances of batches come from; it is ahead of the steps, as batches are.
         chances: its state after the batch that was learnt last.
@@ -155,6 +157,7 @@ class Course:
     asked: Asked = field(repr=False)
     network: Any = field(repr=False)
     mean: Any = field(repr=False)
+    start: dict[str, Any] = field(repr=False)
     average: list[NDArray[Any]] = field(repr=False)
     rng: np.random.Generator = field(repr=False)
     chances: Any = field(repr=False)
@@ -195,6 +198,7 @@ class Course:
             "batch-size": options.batch_size,
             "learning-rate": options.learning_rate,
             "seed": options.seed,
+            "from": self.start.get("sha256"),
             "mixed": options.mixed,
             "drills": self.hashes,
         }
@@ -235,20 +239,16 @@ def prepare(options: Options) -> Course:
     held = drills.load_drills(options.held)
     if not any(len(drill.boxes) for drill in own) or not any(len(drill.boxes) for drill in held):
         raise DatasetError(f"{options.drills[0]} or {options.held}: there is no digit on the drills; make more")
-    with native_stderr_kept():
-        import keras
+    import_keras()
+    import keras
 
-        from digitize import network
+    from digitize import network
+
     keras.utils.set_random_seed(options.seed)
     with placed(options.device):
         mean = network.scout()
         mean.get_layer("places").bias.assign(np.r_[RARE, np.zeros(detect.CHANNELS - 1)].astype(np.float32))
-        if options.start is not None:
-            start = models.find(options.start)
-            card = models.load_card(start)
-            if card.network != mean.name:
-                raise ModelError(f"{start} is a {card.network}, not a {mean.name}; choose another with --from")
-            mean.set_weights(keras.models.load_model(start / models.KERAS_FILE, compile=False).get_weights())
+        start = start_from(mean, options.start)
         with network.precision(options.mixed):
             trained = network.scout()
         trained.set_weights(mean.get_weights())
@@ -266,6 +266,7 @@ def prepare(options: Options) -> Course:
         asked=np.stack([drills.ask(boxes) for boxes in truth]),
         network=trained,
         mean=mean,
+        start=start,
         average=[np.array(weight) for weight in mean.get_weights()],
         rng=chances,
         chances=chances.bit_generator.state,
@@ -397,6 +398,7 @@ def finish(course: Course) -> Path:
     from digitize import network
 
     folder = course.options.output
+    course.mean.set_weights(course.average)  # a run that was killed after its last step has nothing left to judge
     try:
         folder.mkdir(parents=True, exist_ok=True)
         export(course.mean, folder, bits=LITE_BITS)
@@ -451,6 +453,7 @@ def _card(course: Course, network: Any) -> dict[str, Any]:
         "parameters": network.parameters(course.mean),
         "macs": network.macs(course.mean),
         "data": [*files, {"name": "drills in all", "sheets": len(course.drills)}, *options.notes],
+        **({"from": course.start} if course.start else {}),
         "seed": options.seed,
         "training": {
             "steps": course.step,

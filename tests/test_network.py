@@ -43,6 +43,11 @@ def test_duet_is_small() -> None:
     assert duet.output.shape == (None, 11)
 
 
+def test_a_duet_of_twice_the_width_costs_up_to_four_times_as_much() -> None:
+    once, twice = network.macs(network.duet()), network.macs(network.duet(width=2))
+    assert 3 * once < twice < 4 * once  # the first layers see one view, however many filters they have
+
+
 def test_takes_tiles_as_they_are(named: tuple[str, Any]) -> None:
     _, model = named
     tiles = np.random.default_rng(0).integers(0, 256, (3, *model.input.shape[1:])).astype(np.uint8)

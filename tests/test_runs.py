@@ -146,6 +146,18 @@ def test_ctrl_c_leaves_a_model_and_can_be_taken_up(
     assert runs.finished(folder)
 
 
+def test_stopped_in_its_first_epoch_it_is_not_finished(
+    whole: Path, mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "stopped"
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 3)
+        assert runs.run(tiny.options(folder, mnist)).epoch == 1
+    assert not runs.finished(folder)
+    runs.run(tiny.options(folder, mnist), resume=True)
+    assert alike(folder, whole)
+
+
 def test_stopped_between_two_epochs_it_is_interrupted_too(course: train.Course) -> None:
     fresh = train.prepare(course.options)
     for _ in train.epochs(fresh):
@@ -197,6 +209,18 @@ def test_a_run_with_other_options_is_not_the_same_run(
         checkpoint.load(train.prepare(tiny.options(course.options.output, mnist, epochs=2, **changes)))
 
 
+def test_steps_in_bfloat16_leave_a_float32_network(mnist: Path, tmp_path: Path) -> None:
+    course = train.prepare(tiny.options(tmp_path / "mixed", mnist, epochs=1, mixed=True))
+    assert course.network.layers[2].compute_dtype == "bfloat16"
+    assert course.best.layers[2].compute_dtype == "float32"
+    (record,) = train.epochs(course)
+    assert record.validation_loss < 3
+    assert {weight.dtype for weight in course.best.get_weights()} == {np.dtype(np.float32)}
+    checkpoint.save(course)
+    with pytest.raises(UsageError, match="another mixed"):
+        checkpoint.load(train.prepare(tiny.options(tmp_path / "mixed", mnist, epochs=1)))
+
+
 def test_other_digits_are_not_the_same_run(course: train.Course, tmp_path: Path) -> None:
     other = tiny.write_mnist(tmp_path / "other", train=310)
     with pytest.raises(UsageError, match="data"):
@@ -232,6 +256,8 @@ def test_an_epochs_loss_is_the_mean_of_its_steps(mnist: Path, tmp_path: Path, mo
     ticks: list[train.Tick] = []
     course.watch = ticks.append
     (record,) = train.epochs(course)
+    assert str(ticks[1]) == "loss 3.5000, accuracy 25.00%"
+    assert ticks[1].where == "epoch 1/1"
     assert (record.loss, record.accuracy) == (2.5, 0.5)
     assert [(tick.step, tick.loss) for tick in ticks] == [(1, 4.0), (2, 3.5), (3, 3.0), (4, 2.5)]
 

@@ -137,6 +137,10 @@ def test_a_folder_of_tiles_teaches_a_trained_model_more(
         (Classifier(folder, device="cpu").probabilities(fresh).argmax(axis=1) == 4).mean()
         for folder in (trained[0], tuned)
     )
+    began = models.load_card(tuned).content["from"]
+    assert began["name"] == "small"
+    assert began["sha256"] == datasets.file_hash(trained[0] / models.KERAS_FILE)
+    assert began["data"][0]["digits"] == 400
     assert before < 0.1
     assert after > 0.9
     assert trained_accuracy(tuned) >= trained_accuracy(trained[0]) - 0.1

@@ -1,7 +1,7 @@
 """A network so small that training it is quick, and digits that it can learn; also a program that trains it.
 
-Run as a program it trains in the folder given first on the MNIST given second, with what else `runs.run` is told by
-name, and says on stderr what the command line would say.
+Run as a program it trains in the folder given first on the MNIST given second, or a detector on the drills given
+second, with what else `runs.run` is told by name, and says on stderr what the command line would say.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def tiny(classes: int) -> Any:
     x = layers.Conv2D(4, 5, strides=3)(layers.Rescaling(1 / 255)(tiles))
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     x = layers.Dropout(0.2)(layers.Flatten()(x))
-    return Model(tiles, layers.Dense(classes, name="logits")(x), name="tiny")
+    return Model(tiles, layers.Dense(classes, dtype="float32", name="logits")(x), name="tiny")
 
 
 def add_tiny() -> None:
@@ -70,6 +70,15 @@ def options(output: Path, mnist: Path, **changes: Any) -> Any:
     return Options(output, data=(Source(mnist),), **{**given, **changes})
 
 
+def detector_options(output: Path, drills: Path, **changes: Any) -> Any:
+    """What to train: the detector, for seven steps, with a record each third and a checkpoint each second."""
+    from digitize import train_detector
+
+    train_detector.REPORT_EVERY, train_detector.Course.CHECKPOINT_EVERY, train_detector.VALIDATION_BLOCKS = 3, 2, 2
+    given = {"steps": 7, "batch_size": 2, "seed": 3, "device": "cpu"}
+    return train_detector.Options(output, (drills,), drills, **{**given, **changes})
+
+
 def weights(folder: Path) -> list[np.ndarray]:
     """Of a model's Keras file."""
     import keras
@@ -82,4 +91,6 @@ if __name__ == "__main__":
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     add_tiny()
-    runs.run(options(Path(sys.argv[1]), Path(sys.argv[2])), **dict.fromkeys(sys.argv[3:], True))
+    folder, learnt = Path(sys.argv[1]), Path(sys.argv[2])
+    wanted = options(folder, learnt) if learnt.is_dir() else detector_options(folder, learnt)
+    runs.run(wanted, **dict.fromkeys(sys.argv[3:], True))
