@@ -1,7 +1,7 @@
 """Reading on a cluster held against one machine, and what a page costs: `make cluster`.
 
     python tests/cluster.py [--only killed|overhead|stages] [--pages N] [--sheets FOLDER] [--mnist FOLDER]
-                            [--machines N] [--rounds N] [--detector NAME]
+                            [--machines N] [--part-sheets N] [--rounds N] [--detector NAME]
 
 killed: a cluster of several machines, simulated on this one (`ray.cluster_utils.Cluster`), reads made amounts; one of
 them is killed with SIGKILL when a third of the parts is there. The digits have to be those of the local engine, each
@@ -36,6 +36,7 @@ SHARE = 1 / 3  # of the parts that is there when a machine is killed
 LOOK = 0.5  # seconds between two looks at the processes of a run
 TICKS = os.sysconf("SC_CLK_TCK")
 ARCHIVE = 100_000_000  # pages
+FIRST_PORT = 26_400  # of those that simulated machines are given
 CORES = 16  # of a machine in the cost model
 MACHINES = (1, 10, 100)
 
@@ -123,7 +124,7 @@ def compare(one: Counter[tuple[Any, ...]], many: Counter[tuple[Any, ...]], outpu
 # What is shown
 
 
-def killed(sheets: Path, work: Path, machines: int, reader: list[str]) -> None:
+def killed(sheets: Path, work: Path, machines: int, part_sheets: int, reader: list[str]) -> None:
     """Kill a machine while a cluster reads."""
     import gc
     import warnings
@@ -133,10 +134,12 @@ def killed(sheets: Path, work: Path, machines: int, reader: list[str]) -> None:
     alone, output = work / "alone.csv", work / "killed"
     if not alone.exists():
         print(f"one machine: {Run('scan', sheets, '-o', alone, '--jobs', 2, *reader).end()[2]}", flush=True)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(machines)]
-    run = Run("scan", sheets, "-o", output, "--engine", "ray", "--address", cluster.address, *reader)
-    enough = max(1, int(SHARE * sum(1 for _ in sheets.iterdir()) / 64))
+    head = {"num_cpus": 0, "include_dashboard": False, **ports(0)}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    nodes = [cluster.add_node(num_cpus=1, **ports(k + 1)) for k in range(machines)]
+    size = ["--part-sheets", part_sheets]
+    run = Run("scan", sheets, "-o", output, "--engine", "ray", "--address", cluster.address, *reader, *size)
+    enough = max(1, int(SHARE * sum(1 for _ in sheets.iterdir()) / part_sheets))
     while run.process.poll() is None and sum(1 for _ in output.glob("sheets/*/*.parquet")) < enough:
         time.sleep(LOOK)
     there = sum(1 for _ in output.glob("sheets/*/*.parquet"))
@@ -148,6 +151,12 @@ def killed(sheets: Path, work: Path, machines: int, reader: list[str]) -> None:
         warnings.simplefilter("ignore", ResourceWarning)
         cluster.shutdown()
         gc.collect()
+
+
+def ports(machine: int) -> dict[str, int]:
+    """Ports that a simulated machine need not wait to be told by its agents, for which Ray has 30 s and no more."""
+    names = ("runtime_env_agent_port", "metrics_agent_port", "dashboard_agent_listen_port", "metrics_export_port")
+    return {name: FIRST_PORT + len(names) * machine + k for k, name in enumerate(names)}
 
 
 def overhead(sheets: Path, work: Path, rounds: int, reader: list[str]) -> None:
@@ -313,6 +322,7 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path, help="folder of images; made if not given")
     parser.add_argument("--mnist", type=Path, help="folder with MNIST's IDX files")
     parser.add_argument("--machines", type=int, default=3)
+    parser.add_argument("--part-sheets", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--detector", help="that all read with; none is faster where only the rows are compared")
     options = parser.parse_args()
@@ -327,7 +337,7 @@ def main() -> None:
         if options.only in (None, "overhead"):
             overhead(sheets, work, options.rounds, reader)
         if options.only in (None, "killed"):
-            killed(sheets, work, options.machines, reader)
+            killed(sheets, work, options.machines, options.part_sheets, reader)
         if options.only in (None, "stages"):
             stages(sheets)
 
