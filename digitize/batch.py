@@ -21,7 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from digitize import __version__, models, sheets, write
+from digitize import __version__, models, sheets, stopwatch, write
 from digitize.classify import Classifier
 from digitize.confidence import Calibration
 from digitize.detect import Detector
@@ -29,6 +29,7 @@ from digitize.engine import gpu_seen, usable_cores
 from digitize.errors import OutputError, SheetError, UsageError
 from digitize.records import Page, PageReading, SheetReading, Tiles
 from digitize.scan import Scanner, Settings
+from digitize.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -120,6 +121,7 @@ class Job:
         level: whether a CSV has one row a digit or a number.
         per_sheet: folder that gets a result for each sheet, in the folders that the sheets lie in.
         policy: how many sheets are gone about.
+        profile: count how long each stage takes; `Summary.spent` has it.
     """
 
     inputs: Sequence[str]
@@ -141,6 +143,7 @@ class Job:
     level: Level = "digit"
     per_sheet: Path | None = None
     policy: Policy = field(default_factory=Policy)
+    profile: bool = False
 
     @property
     def recipe(self) -> Recipe:
@@ -155,6 +158,7 @@ class Job:
             max_error=self.max_error,
             overlay=None if self.overlay_pdf else self.overlay,
             crops=self.crops,
+            profile=self.profile,
         )
 
     @property
@@ -180,6 +184,7 @@ class Summary:
         resumed: sheets of which an earlier scan that was killed had kept the reading.
         stopped: whether too many sheets failed to go on.
         seconds: that it took.
+        spent: seconds by stage, those of several processes added up; empty unless a profile was asked for.
     """
 
     sheets: int = 0
@@ -191,6 +196,7 @@ class Summary:
     resumed: int = field(default=0, compare=False)
     stopped: bool = False
     seconds: float = field(default=0.0, compare=False)
+    spent: stopwatch.Spent = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         counted = {"sheet": self.sheets, "page": self.pages, "digit": self.digits}
@@ -216,7 +222,7 @@ class Recipe:
 
     Attributes:
         threads: of the CPU that the models run on; all there are where None.
-        model, detector, device, pages, dpi, settings, max_error, overlay, crops: as for `Job`.
+        model, detector, device, pages, dpi, settings, max_error, overlay, crops, profile: as for `Job`.
     """
 
     model: str | None = None
@@ -229,6 +235,7 @@ class Recipe:
     overlay: Path | None = None
     crops: Path | None = None
     threads: int | None = None
+    profile: bool = False
 
     def __call__(self) -> SheetReader:
         """Load the models; raises what `load_scanner` does."""
@@ -266,6 +273,7 @@ class SheetReader:
             detector=recipe.detector,
             max_error=recipe.max_error,
             threads=recipe.threads,
+            watch=Stopwatch(running=recipe.profile),
         )
         self.settings = self._scanner.settings
         self.device = self._scanner.device
@@ -304,6 +312,7 @@ def load_scanner(
     detector: str | None = None,
     max_error: float | None = None,
     threads: int | None = None,
+    watch: Stopwatch = stopwatch.OFF,
 ) -> Scanner:
     """Load the models into a scanner.
 
@@ -314,6 +323,7 @@ def load_scanner(
         detector: see there.
         max_error: see there.
         threads: of the CPU; all there are where None.
+        watch: counts how long each stage takes.
 
     Raises:
         ModelError: one is missing, disagrees with its card or is for another task.
@@ -332,7 +342,7 @@ def load_scanner(
     if max_error is not None:
         settings = replace(settings, review_below=calibration.threshold_for(max_error))
         log.info("digits below a confidence of %.4f are marked for review", settings.review_below)
-    return Scanner(classifier, detector=finder, calibration=calibration, settings=settings)
+    return Scanner(classifier, detector=finder, calibration=calibration, settings=settings, watch=watch)
 
 
 def load_detector(name: str | None, device: str, *, threads: int | None = None) -> Detector | None:
@@ -377,6 +387,7 @@ def _write_results(job: Job, album: Album | None = None) -> Summary:
     """Read every sheet and write the result; pages are put into the album, too."""
     began = time.monotonic()
     summary = Summary()
+    watch = Stopwatch(running=job.profile)
     form = _form(job)
     found = _wanted(job, sheets.find(job.inputs), form, summary)
     if not found:
@@ -388,7 +399,7 @@ def _write_results(job: Job, album: Album | None = None) -> Summary:
         output = held.enter_context(write.open_output(job.output)) if job.output is not None else None
         generator = _generator(job)
         take = _taker(album, held.enter_context(_overlay_pdf(job)))
-        readings = _read(job, found, summary, journal, take=take)
+        readings = _read(job, found, summary, journal, take=take, watch=watch)
         if job.per_sheet is not None:
             readings = _written(readings, job, form, generator)
         ahead: list[SheetReading] = []
@@ -405,6 +416,9 @@ def _write_results(job: Job, album: Album | None = None) -> Summary:
                 pass
         else:
             _writer(form, job.level)(chain(ahead, readings), output, generator)
+        with watch("write"):  # what was opened is flushed to the disk and takes its place
+            held.close()
+    summary.spent = watch.take()
     summary.seconds = time.monotonic() - began
     return summary
 
@@ -415,8 +429,11 @@ def write_summary(summary: Summary, target: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
+    counts = asdict(summary)
+    if not summary.spent:
+        del counts["spent"]
     with write.open_output(target) as output:
-        output.write(json.dumps(asdict(summary), indent=1) + "\n")
+        output.write(json.dumps(counts, indent=1) + "\n")
 
 
 def per_sheet_path(folder: Path, source: str, form: write.Format) -> Path:
@@ -510,14 +527,20 @@ def usable_processes(jobs: int | None, device: str, count: int) -> int:
 
 
 def _read(
-    job: Job, found: list[sheets.Sheet], summary: Summary, journal: Journal | None, *, take: TakePage | None = None
+    job: Job,
+    found: list[sheets.Sheet],
+    summary: Summary,
+    journal: Journal | None,
+    *,
+    take: TakePage | None = None,
+    watch: Stopwatch = stopwatch.OFF,
 ) -> Iterator[SheetReading]:
     """Read, count and report, one sheet after another, until too many have failed."""
     most = job.policy.allowance.of(len(found)) if job.policy.allowance else len(found)
     hidden = not job.progress or not sys.stderr.isatty() or len(found) < 2
     began = time.monotonic()
     with _reading(job, len(found), take) as (read, mark), nullcontext() if hidden else _bar(len(found)) as bar:
-        for sheet, resumed in _with_journal(job, found, read, mark, journal):
+        for sheet, resumed in _with_journal(job, found, _counted(read, watch), mark, journal):
             if job.rules:
                 sheet = replace(sheet, pages=tuple(judged(page, job.rules) for page in sheet.pages))
             summary.count(sheet)
@@ -533,6 +556,20 @@ def _read(
                 summary.stopped = True
                 log.error("stopped: %d of %d sheets failed, and no more than %d may", summary.failed, len(found), most)
                 return
+
+
+def _counted(read: ReadSheets, watch: Stopwatch) -> ReadSheets:
+    """The same, with what each reading took added to the watch, and whatever is then done with it as writing."""
+    if not watch.running:
+        return read
+
+    def counted(found: Iterable[sheets.Sheet]) -> Iterator[SheetReading]:
+        for reading in read(found):
+            watch.add(reading.spent)
+            with watch("write"):
+                yield reading
+
+    return counted
 
 
 def _with_journal(

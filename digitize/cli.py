@@ -202,6 +202,7 @@ def scan(
         str | None, typer.Option(help="Check digit of a number: luhn, mod11, iban.", show_default=False)
     ] = None,
     fail_on_review: Annotated[bool, typer.Option("--fail-on-review", help="Exit 10 if digits need review.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Show on stderr how long each stage takes.")] = False,
     config: Config = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -240,9 +241,14 @@ def scan(
             allowance=_allowance(on_error, max_failures),
             sheet_timeout=sheet_timeout,
         ),
+        profile=profile,
     )
     counts = batch.run(job)
     log.info("%s", counts)
+    if profile:
+        from digitize import stopwatch
+
+        typer.echo(stopwatch.table(counts.spent, counts.pages), err=True)
     if summary is not None:
         batch.write_summary(counts, summary)
     if counts.failed:

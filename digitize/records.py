@@ -6,7 +6,7 @@ the origin at the top left. Arrays are indexed [row, column].
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -200,6 +200,7 @@ class SheetReading:
         pages: in file order.
         error: None, or one line that says why reading failed.
         passing: whether what failed may pass: the file was still being written, or was locked. Not part of results.
+        spent: seconds by stage that were counted since the reading before it, where a stopwatch ran. Likewise.
     """
 
     source: str
@@ -207,3 +208,4 @@ class SheetReading:
     pages: tuple[PageReading, ...]
     error: str | None = None
     passing: bool = field(default=False, compare=False)
+    spent: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)

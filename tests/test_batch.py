@@ -17,7 +17,7 @@ import numpy as np
 import pypdfium2
 import pytest
 from PIL import Image
-from readers import StubRecipe
+from readers import BillerRecipe, StubRecipe
 from stub import Paper, StubDetector, StubModel, write_model
 
 from digitize import batch, models, write
@@ -407,3 +407,35 @@ def test_the_counts_are_written_as_json(job: Any, tmp_path: Path) -> None:
         "stopped": False,
     }
     assert counts["seconds"] > 0
+
+
+# How long the stages take
+
+
+@pytest.mark.usefixtures("stubbed")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_profile_has_every_stage(job: Any, jobs: int) -> None:
+    summary = batch.run(job(policy=Policy(jobs=jobs), profile=True))
+    with_detector = {"load", "clean", "detect", "segment", "normalise", "classify", "decode", "layout", "write"}
+    assert set(summary.spent) == with_detector
+    assert all(seconds > 0 for seconds in summary.spent.values())
+    assert sum(summary.spent.values()) < jobs * summary.seconds
+
+
+def test_a_profile_adds_up_what_several_processes_took(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("digitize.batch.Recipe", BillerRecipe)
+    summary = batch.run(job(policy=Policy(jobs=2), profile=True))
+    assert (summary.sheets, summary.spent["load"], summary.spent["clean"]) == (4, 1.0, 8.0)
+
+
+def test_without_a_profile_nothing_is_counted(job: Any, tmp_path: Path) -> None:
+    summary = batch.run(job())
+    assert summary.spent == {}
+    batch.write_summary(summary, tmp_path / "counts.json")
+    assert "spent" not in json.loads((tmp_path / "counts.json").read_text())
+
+
+def test_a_profile_is_part_of_the_counts(job: Any, tmp_path: Path) -> None:
+    summary = batch.run(job(profile=True))
+    batch.write_summary(summary, tmp_path / "counts.json")
+    assert json.loads((tmp_path / "counts.json").read_text())["spent"] == summary.spent
