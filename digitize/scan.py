@@ -485,8 +485,9 @@ class Scanner:
                         others += [_page_box(glyph.box, draft.ink.scale, width, height) for glyph in run.glyphs]
         with self._watch("layout"):
             lines, order = [], []
+            digits = self._digits(boxes, beliefs)
             for row in layout.arrange(boxes, others=others):
-                numbers = [Number(tuple(self._digit(boxes[k], beliefs[k]) for k in number)) for number in row.numbers]
+                numbers = [Number(tuple(digits[k] for k in number)) for number in row.numbers]
                 lines.append(Line(tuple(numbers)))
                 order += [k for number in row.numbers for k in number]
         shown = np.stack([tiles[k] for k in order]) if order else np.zeros((0, 28, 28, 2), np.uint8)
@@ -509,13 +510,25 @@ class Scanner:
             for run, beliefs, prior, found in zip(draft.runs, draft.beliefs, priors, first, strict=True)
         ]
 
-    def _digit(self, box: Box, belief: NDArray[np.float64]) -> Digit:
-        second, first = (int(k) for k in np.argsort(belief)[-2:])
-        confidence = float(self._calibration.apply(belief[first : first + 1])[0])
-        rest = float(belief.sum() - belief[first])
-        other = float(belief[second]) * min(1.0, (1.0 - confidence) / rest) if rest > 0 else 0.0
-        status: Literal["ok", "review"] = "ok" if confidence >= self.settings.review_below else "review"
-        return Digit(first, confidence, second, min(other, confidence), status, box)
+    def _digits(self, boxes: list[Box], beliefs: list[NDArray[np.float64]]) -> list[Digit]:
+        """The digits of a page with their calibrated confidences; for each box, float64 (10,) of belief."""
+        if not boxes:
+            return []
+        belief = np.stack(beliefs)
+        each = np.arange(len(belief))
+        second, first = np.argsort(belief, axis=1)[:, -2:].T
+        likeliest = belief[each, first]
+        confidence = self._calibration.apply(likeliest)
+        rest = belief.sum(axis=1) - likeliest
+        share = np.divide(1.0 - confidence, rest, out=np.zeros_like(rest), where=rest > 0)
+        other = np.minimum(belief[each, second] * np.minimum(1.0, share), confidence)
+        columns = (first, confidence, second, other, confidence >= self.settings.review_below)
+        return [
+            Digit(value, sure, runner_up, less_sure, "ok" if is_sure else "review", box)
+            for box, value, sure, runner_up, less_sure, is_sure in zip(
+                boxes, *(column.tolist() for column in columns), strict=True
+            )
+        ]
 
 
 @dataclass(frozen=True, slots=True)
