@@ -197,7 +197,7 @@ def test_no_text_cell_is_a_formula(name: str) -> None:
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\x00x", "\x85x", "＝1"])
 def test_a_formula_is_made_safe(name: str) -> None:
     assert write.cell(name) == "'" + name
-    assert write._text("'" + name) == name
+    assert write.uncell("'" + name) == name
 
 
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", ",".join(COLUMNS) + "\nx,1,1,1,1,a,0.5,1,0.1,ok,1,1,1,1\n"])
