@@ -39,7 +39,7 @@ samples: $(READY)  ## make samples/ again (needs the MNIST test files)
 score: $(READY)  ## scan every labelled set and print one table
 	$(BIN)/python tests/score.py
 
-bench: $(READY)  ## start-up and speed, as ratios taken in one run
+bench: $(READY)  ## start-up, speed and memory, as ratios taken in one run (ten minutes)
 	$(BIN)/python tests/bench.py
 
 hostile: $(READY)  ## scan every broken, odd and hostile file, one by one

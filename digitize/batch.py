@@ -23,7 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from digitize import __version__, models, sheets, write
+from digitize import __version__, models, sheets, stopwatch, write
 from digitize.classify import Classifier
 from digitize.confidence import Calibration
 from digitize.detect import Detector
@@ -31,6 +31,7 @@ from digitize.engine import gpu_seen, usable_cores
 from digitize.errors import OutputError, SheetError, UsageError
 from digitize.records import Drawing, Page, PageReading, SheetReading, Tiles
 from digitize.scan import Scanner, Settings
+from digitize.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -121,6 +122,7 @@ class Job:
         level: whether a CSV has one row a digit or a number.
         per_sheet: folder that gets a result for each sheet, in the folders that the sheets lie in.
         policy: how many sheets are gone about.
+        profile: count how long each stage takes; `Summary.spent` has it.
     """
 
     inputs: Sequence[str]
@@ -142,6 +144,7 @@ class Job:
     level: Level = "digit"
     per_sheet: Path | None = None
     policy: Policy = field(default_factory=Policy)
+    profile: bool = False
 
     @property
     def recipe(self) -> Recipe:
@@ -158,6 +161,7 @@ class Job:
             crops=self.crops,
             drawn=Drawn(review=self.review is not None, audit=self.audit, overlay=self.overlay_pdf is not None),
             rules=self.rules,
+            profile=self.profile,
         )
 
     @property
@@ -178,6 +182,8 @@ class Summary:
         resumed: sheets that an earlier scan had read, whose readings were kept.
         stopped: whether too many sheets failed to go on.
         seconds: that it took.
+        spent: seconds by stage, those of several processes added up; empty unless a profile was asked for.
+        timed: pages that they were spent on, which are not those of resumed sheets; 0 unless a profile was asked for.
     """
 
     sheets: int = 0
@@ -189,6 +195,8 @@ class Summary:
     resumed: int = field(default=0, compare=False)
     stopped: bool = False
     seconds: float = field(default=0.0, compare=False)
+    spent: stopwatch.Spent = field(default_factory=dict, compare=False)
+    timed: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         counted = {"sheet": self.sheets, "page": self.pages, "digit": self.digits}
@@ -206,6 +214,13 @@ class Summary:
         self.digits += len(digits)
         self.review += sum(digit.status == "review" for digit in digits)
         self.failed += reading.error is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts by name; without those of a profile where none was asked for."""
+        counts = asdict(self)
+        if not self.spent:
+            del counts["spent"], counts["timed"]
+        return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +249,7 @@ class Recipe:
 
     Attributes:
         threads: of the CPU that the models run on; all there are where None.
-        model, detector, device, pages, dpi, settings, max_error, overlay, crops: as for `Job`.
+        model, detector, device, pages, dpi, settings, max_error, overlay, crops, profile: as for `Job`.
         drawn: what comes with readings.
         rules: that numbers are held to before they are drawn; readings come without them.
     """
@@ -251,6 +266,7 @@ class Recipe:
     threads: int | None = None
     drawn: Drawn = field(default_factory=Drawn)
     rules: tuple[Rule, ...] = ()
+    profile: bool = False
 
     @property
     def draws(self) -> bool:
@@ -285,6 +301,7 @@ class SheetReader:
             detector=recipe.detector,
             max_error=recipe.max_error,
             threads=recipe.threads,
+            watch=Stopwatch(running=recipe.profile),
         )
         self.settings = self._scanner.settings
         self.device = self._scanner.device
@@ -343,6 +360,7 @@ def load_scanner(
     detector: str | None = None,
     max_error: float | None = None,
     threads: int | None = None,
+    watch: Stopwatch = stopwatch.OFF,
 ) -> Scanner:
     """Load the models into a scanner.
 
@@ -353,6 +371,7 @@ def load_scanner(
         detector: see there.
         max_error: see there.
         threads: of the CPU; all there are where None.
+        watch: counts how long each stage takes.
 
     Raises:
         ModelError: one is missing, disagrees with its card or is for another task.
@@ -371,7 +390,7 @@ def load_scanner(
     if max_error is not None:
         settings = replace(settings, review_below=calibration.threshold_for(max_error))
         log.info("digits below a confidence of %.4f are marked for review", settings.review_below)
-    return Scanner(classifier, detector=finder, calibration=calibration, settings=settings)
+    return Scanner(classifier, detector=finder, calibration=calibration, settings=settings, watch=watch)
 
 
 def load_detector(name: str | None, device: str, *, threads: int | None = None) -> Detector | None:
@@ -400,6 +419,7 @@ def run(job: Job) -> Summary:
     """
     began = time.monotonic()
     summary = Summary()
+    watch = Stopwatch(running=job.profile)
     album = _album(job)
     found = _wanted(job, sheets.find(job.inputs), _form(job), summary)
     if not found:
@@ -409,10 +429,13 @@ def run(job: Job) -> Summary:
         if journal is not None:  # closed after all results have taken their places, and gone only if they have
             held.push(lambda kind, *_: journal.close(remove=kind is None))
         page = held.enter_context(write.open_output(job.review)) if job.review is not None else None
-        _write_results(job, found, summary, journal, album)
-        if page is not None and album is not None:
-            target = Path(str(job.output))
-            album.write_to(page, name=target.name, sha256=sheets.sha256(target), form=_form(job))
+        _write_results(job, found, summary, journal, album, watch=watch)
+        with watch("write"):
+            if page is not None and album is not None:
+                target = Path(str(job.output))
+                album.write_to(page, name=target.name, sha256=sheets.sha256(target), form=_form(job))
+            held.close()
+    summary.spent = watch.take()
     summary.seconds = time.monotonic() - began
     return summary
 
@@ -433,7 +456,13 @@ def _album(job: Job) -> Album | None:
 
 
 def _write_results(
-    job: Job, found: list[sheets.Sheet], summary: Summary, journal: Journal | None, album: Album | None
+    job: Job,
+    found: list[sheets.Sheet],
+    summary: Summary,
+    journal: Journal | None,
+    album: Album | None,
+    *,
+    watch: Stopwatch,
 ) -> None:
     """Read sheets and write the result; what was drawn of their pages is put into the album and the PDF."""
     form = _form(job)
@@ -441,7 +470,7 @@ def _write_results(
         output = held.enter_context(write.open_output(job.output)) if job.output is not None else None
         generator = generator_of(job.recipe)
         pdf = held.enter_context(_overlay_pdf(job))
-        readings = _gathered(_read(job, found, summary, journal), album, pdf)
+        readings = _gathered(_read(job, found, summary, journal, watch), album, pdf)
         if job.per_sheet is not None:
             readings = _written(readings, job, form, generator)
         ahead: list[SheetReading] = []
@@ -458,6 +487,8 @@ def _write_results(
                 pass
         else:
             writer_of(form, job.level)(chain(ahead, readings), output, generator)
+        with watch("write"):  # what was opened is flushed to the disk and takes its place
+            held.close()
 
 
 def write_summary(summary: Summary, target: Path) -> None:
@@ -467,7 +498,7 @@ def write_summary(summary: Summary, target: Path) -> None:
         OutputError: it cannot be written.
     """
     with write.open_output(target) as output:
-        output.write(json.dumps(asdict(summary), indent=1) + "\n")
+        output.write(json.dumps(summary.to_json(), indent=1) + "\n")
 
 
 def per_sheet_path(folder: Path, source: str, form: write.Format) -> Path:
@@ -560,24 +591,30 @@ def usable_processes(jobs: int | None, device: str, count: int) -> int:
     return max(1, min(jobs, count))
 
 
-def _read(job: Job, found: list[sheets.Sheet], summary: Summary, journal: Journal | None) -> Iterator[SheetReading]:
+def _read(
+    job: Job, found: list[sheets.Sheet], summary: Summary, journal: Journal | None, watch: Stopwatch
+) -> Iterator[SheetReading]:
     """Read, count and report, one sheet after another, until too many have failed."""
     most = job.policy.allowance.of(len(found)) if job.policy.allowance else len(found)
     hidden = not job.progress or not sys.stderr.isatty() or len(found) < 2
     began = time.monotonic()
     with _reading(job, len(found)) as (read, mark), nullcontext() if hidden else progress_bar(len(found)) as bar:
-        for sheet, resumed in _with_journal(job, found, read, mark, journal):
+        for sheet, resumed in _with_journal(job, found, read, mark, journal, watch=watch):
+            clock = stopwatch.OFF if resumed else watch  # to take what was kept is no part of a profile
+            clock.add(sheet.spent)
             if job.rules:
                 sheet = replace(sheet, pages=tuple(judged(page, job.rules) for page in sheet.pages))
             summary.count(sheet)
             summary.resumed += resumed
+            summary.timed += len(sheet.pages) if clock.running else 0
             if sheet.error is not None and (sheet.pages or len(found) > 1):  # of one alone, `run` says it
                 with bar.external_write_mode(file=sys.stderr) if bar else nullcontext():
                     log.error("%s", sheet.error)
             if bar:
                 bar.set_postfix_str(f"{summary.digits / (time.monotonic() - began):,.0f} digits/s", refresh=False)
                 bar.update()
-            yield sheet
+            with clock("write"):
+                yield sheet
             if summary.failed > most:
                 summary.stopped = True
                 log.error("stopped: %d of %d sheets failed, and no more than %d may", summary.failed, len(found), most)
@@ -585,7 +622,7 @@ def _read(job: Job, found: list[sheets.Sheet], summary: Summary, journal: Journa
 
 
 def _with_journal(
-    job: Job, found: list[sheets.Sheet], read: ReadSheets, mark: str, journal: Journal | None
+    job: Job, found: list[sheets.Sheet], read: ReadSheets, mark: str, journal: Journal | None, *, watch: Stopwatch
 ) -> Iterator[tuple[SheetReading, bool]]:
     if journal is None:
         yield from ((reading, False) for reading in read(found))
@@ -594,7 +631,7 @@ def _with_journal(
 
     if journal.kept:
         log.info("an earlier scan was cut short; what it had read is taken from its journal")
-    yield from Resumption(journal, mark, drawn=job.recipe.draws).read(found, read)
+    yield from Resumption(journal, mark, drawn=job.recipe.draws, watch=watch).read(found, read)
 
 
 def _written(
@@ -672,9 +709,7 @@ def generator_of(recipe: Recipe) -> write.Generator:
         UsageError: `max_error` cannot be reached.
     """
     card, finder = _cards(recipe)
-    review_below = recipe.settings.review_below
-    if recipe.max_error is not None:
-        review_below = (_calibration(card, finder) or Calibration.plain()).threshold_for(recipe.max_error)
+    review_below = _review_below(recipe.settings, recipe.max_error, card, finder)
     described = {"dpi": recipe.dpi, "rotate": recipe.settings.rotate, "review_below": review_below}
     return write.Generator(
         __version__,

@@ -59,6 +59,8 @@ GUESS_BLURS = (0.0, 1.0, 2.0)  # pixels of a page of 1,000: the one that parts i
 POLARITY_SIDE = 800  # pixels: a page is looked at in this size to tell dark ink from light
 MOST_FLOOR = 0.8  # share of the page's own level that the gate against noise may rise to
 INK_SHADE = 100  # of 255: leaves room above it to tell a dark stroke from a faint one
+SPARSE = 0.125  # share of a page up to which its ink is gone through pixel by pixel: quicker than whole arrays
+SQUARES = np.square(np.arange(256)).astype(np.uint16)  # of a slope: to look them up is quicker than to multiply
 FAINTEST = 0.035  # share of the paper's brightness below which a mark cannot be told from paper
 
 
@@ -126,9 +128,8 @@ def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
     scale, stroke = 1.0, 0.0
     if dark.size >= LEAST_HALVED:
         half = _resized(dark, 0.5)
-        guess = _guess_ink(half)
-        stroke = stroke_width(guess)
-        if stroke >= FINE_STROKE and stroke_width(guess, share=THINNEST) >= FINE_STROKE / 2:
+        stroke, thinnest = _stroke_widths(_guess_ink(half), 0.5, THINNEST)
+        if stroke >= FINE_STROKE and thinnest >= FINE_STROKE / 2:
             dark, scale = half, 0.5
     if scale == 1.0:
         stroke = max(1.0, stroke_width(_guess_ink(dark)))
@@ -142,12 +143,12 @@ def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
         mask = contrast > level
         stroke = stroke_width(mask)
     stroke = max(stroke, 1.0)
-    mask = _drop_faint(mask, contrast, level)
+    mask, pieces = _drop_faint(mask, contrast, level)
     rise, least = (np.maximum(part, bare) - bare for part in (contrast, level))
     shade = _as_gray(cv2.divide(rise, least, scale=INK_SHADE))
     if not remove_rules:
-        return Ink(mask, np.zeros_like(mask), shade, scale, stroke, digit_height(mask, stroke=stroke))
-    rules, height = find_rules(mask, stroke=stroke)
+        return Ink(mask, np.zeros_like(mask), shade, scale, stroke, digit_height(mask, stroke=stroke, pieces=pieces))
+    rules, height = find_rules(mask, stroke=stroke, pieces=pieces)
     return Ink(mask & ~rules, rules, shade, scale, stroke, height)
 
 
@@ -215,7 +216,7 @@ def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray, np.uint8
     window = WINDOW * stroke
     cell = max(1.0, window / LEVEL_CELLS)
     size = (max(1, round(dark.shape[1] / cell)), max(1, round(dark.shape[0] / cell)))
-    weight = cv2.multiply(slope, slope, dtype=cv2.CV_16U)
+    weight = cv2.LUT(slope, SQUARES)
     pull = cv2.multiply(weight, smooth, scale=1 / 255, dtype=cv2.CV_16U)
     side = (round(window / cell) | 1, round(window / cell) | 1)
     mass, drawn = (
@@ -228,8 +229,13 @@ def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray, np.uint8
 
 def _quantiles(image: Gray, *shares: float) -> list[float]:
     """The levels up to which these shares of the pixels lie: counted, which is quicker than to sort."""
-    below = np.cumsum(np.bincount(image.ravel(), minlength=256))
+    below = np.cumsum(_levels(image))
     return [float(np.searchsorted(below, share * below[-1])) for share in shares]
+
+
+def _levels(image: Gray) -> NDArray[np.int64]:
+    """How many pixels of uint8 (H, W) have each level: int64 (256,)."""
+    return np.asarray(cv2.calcHist([image], [0], None, [256], [0, 256]).ravel(), dtype=np.int64)
 
 
 def _as_gray(image: NDArray[Any]) -> Gray:
@@ -237,22 +243,29 @@ def _as_gray(image: NDArray[Any]) -> Gray:
     return np.asarray(image, dtype=np.uint8)
 
 
-def stroke_width(mask: Mask, *, share: float = 0.5) -> float:
-    """Estimate the width of the strokes in `mask`: twice the depth of their middle; 0 without ink.
+def stroke_width(mask: Mask) -> float:
+    """Estimate the width of the strokes in `mask`, bool (H, W): twice the depth of their middle; 0 without ink."""
+    return _stroke_widths(mask, 0.5)[0]
 
-    Args:
-        mask: bool (H, W), ink.
-        share: of the ink that may be of thinner strokes; a half gives the usual stroke.
-    """
-    if not mask.any():
-        return 0.0
-    if mask.all():  # there is no edge to measure from
-        return float(min(mask.shape))
-    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-    ridge = depth[(depth > 0) & (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)))]
-    order = np.sort(ridge)
-    place = np.searchsorted(np.cumsum(order), order.sum() * share)
-    return float(2.0 * order[min(place, len(order) - 1)] - 1.0)
+
+def _stroke_widths(mask: Mask, *shares: float) -> list[float]:
+    """The same for several shares: of the ink that may be of thinner strokes; a half gives the usual stroke."""
+    inked = int(np.count_nonzero(mask))
+    if not inked:
+        return [0.0] * len(shares)
+    if inked == mask.size:  # there is no edge to measure from
+        return [float(min(mask.shape))] * len(shares)
+    depth = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)
+    deepest = cv2.dilate(depth, np.ones((3, 3), np.uint8))
+    if inked <= SPARSE * mask.size:
+        ink = np.flatnonzero(mask)
+        own, around = depth.ravel()[ink], deepest.ravel()[ink]
+    else:
+        own, around = depth[mask], deepest[mask]
+    order = np.sort(own[own >= around])
+    weight, whole = np.cumsum(order), order.sum()
+    places = [min(int(np.searchsorted(weight, whole * share)), len(order) - 1) for share in shares]
+    return [float(2.0 * order[place] - 1.0) for place in places]
 
 
 def _paper(dark: Gray, stroke: float) -> Gray:
@@ -297,10 +310,16 @@ def _guess_ink(dark: Gray) -> Mask:
         paper = _wide_paper(smooth, reach)
         residual = cv2.subtract(paper, smooth)
         cut, _ = cv2.threshold(residual, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-        ink = residual > cut
-        share, spread = float(ink.mean()), float(residual.var())
+        count = _levels(_as_gray(residual))
+        among, level_of = count.sum(), np.arange(256)
+        inked = count[int(cut) + 1 :]
+        share = float(inked.sum() / among)
+        mean = float(count @ level_of / among)
+        spread = float(count @ np.square(level_of - mean) / among)
         if 0 < share < 1 and spread > 0:
-            between = share * (1 - share) * (float(residual[ink].mean()) - float(residual[~ink].mean())) ** 2 / spread
+            over = float(inked @ level_of[int(cut) + 1 :] / inked.sum())
+            under = (mean - share * over) / (1 - share)
+            between = share * (1 - share) * (over - under) ** 2 / spread
             if between > clearest:
                 clearest, sigma, level, wide = between, blur, cut, paper
     wide = _as_gray(cv2.resize(wide, dark.shape[::-1], interpolation=cv2.INTER_LINEAR))
@@ -308,44 +327,88 @@ def _guess_ink(dark: Gray) -> Mask:
     return np.asarray(cv2.subtract(wide, smooth) > level, dtype=bool)
 
 
-def _drop_faint(mask: Mask, contrast: Gray, level: Gray) -> Mask:
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """Connected pieces of ink, N of them.
+
+    Attributes:
+        labels: int32 (H, W), which piece a pixel belongs to, 0 for none; there may be pixels of others.
+        number: int64 (N,), what each is called there.
+        boxes: int32 (N, 4), left, top, width, height.
+        area: int64 (N,), pixels of ink.
+    """
+
+    labels: NDArray[np.int32]
+    number: NDArray[np.int64]
+    boxes: NDArray[np.int32]
+    area: NDArray[np.int64]
+
+
+def _find_pieces(mask: Mask) -> _Pieces:
+    """Find the connected pieces of ink in bool (H, W)."""
+    if np.count_nonzero(mask) > SPARSE * mask.size:
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+        boxes, area = stats[1:, :4], stats[1:, 4]
+    else:  # to label is cheap, to measure every pixel of paper is not
+        count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+        ink = np.flatnonzero(mask)
+        own = np.asarray(labels.ravel()[ink], np.int32)
+        rows, columns = (place.astype(np.int32) for place in np.divmod(ink, mask.shape[1]))
+        first, last = np.zeros((2, count, 2), np.int32)
+        first[own[::-1], 1], last[own, 1] = rows[::-1], rows  # in the order of rows: the last to be written stays
+        first[:, 0] = mask.shape[1]
+        np.minimum.at(first[:, 0], own, columns)
+        np.maximum.at(last[:, 0], own, columns)
+        boxes, area = np.hstack([first, last - first + 1])[1:], np.bincount(own, minlength=count)[1:]
+    number = np.arange(1, count)
+    return _Pieces(np.asarray(labels, np.int32), number, np.asarray(boxes, np.int32), np.asarray(area, np.int64))
+
+
+def _drop_faint(mask: Mask, contrast: Gray, level: Gray) -> tuple[Mask, _Pieces]:
     """Keep pieces of ink that rise clearly above the level somewhere; texture that only grazes it goes."""
-    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    ink = np.flatnonzero(mask)  # a few hundredths of the page: cheaper than whole arrays
-    piece = labels.ravel()[ink]
-    keep = np.zeros(count, bool)
+    pieces = _find_pieces(mask)
+    ink = np.flatnonzero(mask)
+    piece = pieces.labels.ravel()[ink]
+    keep = np.zeros(len(pieces.number) + 1, bool)
     keep[piece[contrast.ravel()[ink] > SURE * level.ravel()[ink]]] = True
     kept = np.zeros_like(mask)
     kept.ravel()[ink] = keep[piece]
-    return kept
+    some = keep[1:]
+    return kept, _Pieces(pieces.labels, pieces.number[some], pieces.boxes[some], pieces.area[some])
 
 
-def find_rules(mask: Mask, *, stroke: float) -> tuple[Mask, float]:
+def find_rules(mask: Mask, *, stroke: float, pieces: _Pieces | None = None) -> tuple[Mask, float]:
     """Find printed lines and frames: long, thin, straight (or gently bent), whole, dashed or dotted.
 
     Args:
         mask: bool (H, W), ink.
         stroke: width of a pen stroke in pixels.
+        pieces: of the ink, where they are known.
 
     Returns:
         (rules, height): bool (H, W), the ink of the lines without the strokes that cross them; and how tall the
         writing between them is, in pixels.
     """
-    height = digit_height(mask, stroke=stroke)
+    height = digit_height(mask, stroke=stroke, pieces=pieces)
     across = _straight_lines(mask, stroke, height, ACROSS * height)
     if across.any():
         height = digit_height(mask & ~across, stroke=stroke)
-    down = _straight_lines(np.ascontiguousarray(mask.T), stroke, height, DOWN * height).T
+    down = _transposed(_straight_lines(_transposed(mask), stroke, height, DOWN * height))
     rules = np.asarray(across | down, dtype=bool)
-    _take_corners(rules, mask, across, np.asarray(down), stroke)
+    _take_corners(rules, mask, across, down, stroke)
     return rules, digit_height(mask & ~rules, stroke=stroke) if down.any() else height
+
+
+def _transposed(mask: Mask) -> Mask:
+    """Columns for rows, in memory too; OpenCV does it several times as fast as NumPy."""
+    return np.asarray(cv2.transpose(mask.view(np.uint8)), dtype=np.uint8).view(bool)
 
 
 def _take_corners(rules: Mask, mask: Mask, across: Mask, down: Mask, stroke: float) -> None:
     """Add to the rules the crumbs where two of them meet: there each takes the other for a stroke that crosses."""
     if not (across.any() and down.any()):
         return
-    rest = (mask & ~rules).astype(np.uint8)
+    rest = (mask & ~rules).view(np.uint8)
     contours, _ = cv2.findContours(rest, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     for contour in contours:
         left, top, width, height = cv2.boundingRect(contour)
@@ -357,17 +420,17 @@ def _take_corners(rules: Mask, mask: Mask, across: Mask, down: Mask, stroke: flo
             rules[inside] |= mask[inside]
 
 
-def digit_height(mask: Mask, *, stroke: float) -> float:
+def digit_height(mask: Mask, *, stroke: float, pieces: _Pieces | None = None) -> float:
     """Estimate how tall the writing is: the median height of connected ink that could be a character, in pixels."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    width, height, area = (stats[1:, column].astype(np.float64) for column in (2, 3, 4))
+    pieces = pieces or _find_pieces(mask)
+    width, height, area = (v.astype(np.float64) for v in (pieces.boxes[:, 2], pieces.boxes[:, 3], pieces.area))
     tall, wide = mask.shape
     plausible = (height > 3 * stroke) & (width < 3 * height) & (height < 8 * width + 4 * stroke)
     plausible &= ~((width > 0.9 * wide) & (height > 0.7 * tall)) & (area > 0.06 * width * height)
-    plausible &= ~_enclosing(np.asarray(stats[1:], dtype=np.int32), plausible)
+    plausible &= ~_enclosing(pieces.boxes, plausible)
     for k in np.argsort(-area * plausible)[:MOST_FRAMES]:
         if plausible[k] and min(width[k], height[k]) > 4 * stroke:
-            plausible[k] = not _is_framed(np.asarray(labels), k + 1, stats[k + 1], stroke)
+            plausible[k] = not _is_framed(pieces.labels, int(pieces.number[k]), pieces.boxes[k], stroke)
     if not plausible.any():
         return min(10 * stroke, float(tall))
     heights = height[plausible]
@@ -377,15 +440,15 @@ def digit_height(mask: Mask, *, stroke: float) -> float:
 
 
 def _is_framed(labels: NDArray[np.int32], k: int, place: NDArray[np.int32], stroke: float) -> bool:
-    """Whether component `k` fills two sides of its box with straight ink: a frame with digits hanging on to it.
+    """Whether piece `k` fills two sides of its box with straight ink: a frame with digits hanging on to it.
 
     Two sides that lie opposite may be a thick 2's or 8's, unless they lie too far apart for the pen.
     """
     left, top, width, height = (int(v) for v in place[:4])
     part = labels[top : top + height, left : left + width] == k
     band = max(1, round(stroke))
-    across = [part[:band].any(axis=0).mean(), part[-band:].any(axis=0).mean()]
-    down = [part[:, :band].any(axis=1).mean(), part[:, -band:].any(axis=1).mean()]
+    across = [np.count_nonzero(side.any(axis=0)) / width for side in (part[:band], part[-band:])]
+    down = [np.count_nonzero(side.any(axis=1)) / height for side in (part[:, :band], part[:, -band:])]
     meet = max(across) >= FRAME_SIDE and max(down) >= FRAME_SIDE
     filled = sum(share >= FRAME_SIDE for share in across + down)
     return bool(filled >= 2 and (meet or min(width, height) > FRAME_STROKES * stroke))
@@ -409,13 +472,14 @@ def _enclosing(stats: NDArray[np.int32], plausible: NDArray[np.bool_]) -> NDArra
 def _straight_lines(mask: Mask, stroke: float, height: float, shortest: float) -> Mask:
     """The ink of straight horizontal lines at least `shortest` pixels long: bool (H, W)."""
     found = np.zeros_like(mask)
-    ink = mask.astype(np.uint8)
-    flat = cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((1, max(3, round(2 * stroke))), np.uint8)) > 0
+    ink = mask.view(np.uint8)
+    flat = _as_gray(cv2.morphologyEx(ink, cv2.MORPH_OPEN, np.ones((1, max(3, round(2 * stroke))), np.uint8)))
     bars = np.ones((max(3, round(THICKEST * stroke)), 1), np.uint8)
-    flat &= cv2.morphologyEx(flat.astype(np.uint8), cv2.MORPH_OPEN, bars) == 0
+    thin = cv2.subtract(flat, cv2.morphologyEx(flat, cv2.MORPH_OPEN, bars))
+    lines = _as_gray(thin).view(bool)
     for kind in (PIECE, SOLID, DASHED):
         gap = max(3, round(min(kind.gap * stroke, kind.gap_of_height * height)))
-        bridged = flat.astype(np.uint8)
+        bridged = lines.view(np.uint8)
         if kind.bridge:
             bridged = np.asarray(
                 cv2.morphologyEx(bridged, cv2.MORPH_CLOSE, np.ones((1, gap), np.uint8)), dtype=np.uint8
@@ -427,7 +491,7 @@ def _straight_lines(mask: Mask, stroke: float, height: float, shortest: float) -
                 continue
             shape = np.zeros((tall, width), np.uint8)
             cv2.drawContours(shape, [contour], 0, 1, cv2.FILLED, offset=(-left, -top))
-            part = (shape > 0) & flat[top : top + tall, left : left + width]
+            part = (shape > 0) & lines[top : top + tall, left : left + width]
             if kind.regular and not _is_dashed(part):
                 continue
             line = _fit_line(part, stroke, kind.coverage)
@@ -436,7 +500,7 @@ def _straight_lines(mask: Mask, stroke: float, height: float, shortest: float) -
             first, centre, thickness = _extend(ink, left, top + line[0], line[1], gap)
             if len(centre) >= kind.whole * shortest:
                 _mark(found, ink, first, centre, thickness, stroke)
-        flat &= ~found
+        lines &= ~found
     return found
 
 
@@ -462,17 +526,22 @@ def _extend(
     height, width = ink.shape
     length = len(centre)
     slope = float(centre[-1] - centre[0]) / max(1, length - 1)
-    thick = float(np.median(thickness))
+    thick = _middle(thickness)
     reach = max(1, round(thick / 2 + 0.5))
+    around = np.arange(-reach, reach + 1)[:, None]
+
+    def met(middle: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+        near = np.minimum(np.maximum(middle + around, 0), height - 1)
+        return np.asarray(ink[near, columns].any(axis=0))
 
     def ahead(columns: NDArray[np.int64], start: float, step: float) -> Floats:
         rows = start + step * np.arange(1, len(columns) + 1)
         inside = (rows >= 0) & (rows < height)
         rows, columns = rows[inside], columns[inside]
-        near = np.clip(np.round(rows)[:, None].astype(int) + np.arange(-reach, reach + 1), 0, height - 1)
-        hits = np.flatnonzero(ink[near, columns[:, None]].any(axis=1))
-        if not len(hits) or hits[0] > gap:
+        middle = np.round(rows).astype(int)
+        if not met(middle[: gap + 1], columns[: gap + 1]).any():  # it mostly ends here
             return np.zeros(0, np.float32)
+        hits = np.flatnonzero(met(middle, columns))
         breaks = np.flatnonzero(np.diff(hits) > gap)
         hits = hits[: breaks[0] + 1] if len(breaks) else hits
         dense = np.flatnonzero(np.arange(1, len(hits) + 1) >= SOLID.coverage * (hits + 1))
@@ -486,7 +555,9 @@ def _extend(
     return (
         left - len(before),
         np.concatenate([before[::-1], centre, after]),
-        np.pad(thickness, (len(before), len(after)), mode="edge"),
+        np.concatenate(
+            [np.full(len(before), thickness[0]), thickness, np.full(len(after), thickness[-1])], dtype=np.float32
+        ),
     )
 
 
@@ -527,19 +598,37 @@ def _fit_line(part: Mask, stroke: float, coverage: float) -> tuple[Floats, Float
     if len(columns) < coverage * width:
         return None
     middle = (np.arange(part.shape[0], dtype=np.float64) @ part)[columns] / filled[columns]
-    typical = float(np.median(filled[columns]))
+    typical = _middle(filled[columns])
     if typical * SLENDER > width:
         return None
     x = columns / width
     keep = np.ones(len(columns), bool)
     fit = np.zeros(3)
     for _ in range(3):  # strokes that run along the line pull its middle away: leave them out and fit again
-        fit = np.polyfit(x[keep], middle[keep], 2)
+        fit, fitted = np.polyfit(x[keep], middle[keep], 2), keep
         keep = np.abs(np.polyval(fit, x) - middle) <= max(STRAIGHTNESS * stroke, 1.0)
         if keep.mean() < STRAIGHT:
             return None
+        if (keep == fitted).all():  # to fit again would give the same
+            break
     thickness = np.interp(np.arange(width), columns, filled[columns])
     side = max(1, min(round(THICKNESS_WINDOW * stroke), width // 2))
-    padded = np.pad(thickness, side, mode="reflect" if width > side else "edge")
-    steady = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * side + 1), axis=1)
-    return np.polyval(fit, np.arange(width) / width).astype(np.float32), steady.astype(np.float32)
+    padded = np.concatenate([thickness[side:0:-1], thickness, thickness[-2 : -2 - side : -1]])  # reflected
+    return np.polyval(fit, np.arange(width) / width).astype(np.float32), _running_median(padded, side)
+
+
+def _running_median(values: NDArray[np.float64], side: int) -> Floats:
+    """The median of each value and `side` others to each side: float32 (len(values) - 2 * side,)."""
+    small = values.astype(np.uint8)
+    if side < 128 and (small == values).all():
+        # Of an image of one row, repeated beyond its edge, a square's median is the row's: OpenCV's is quicker.
+        return cv2.medianBlur(small[None], 2 * side + 1)[0, side:-side].astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(values, 2 * side + 1)
+    return np.median(windows, axis=1).astype(np.float32)
+
+
+def _middle(values: NDArray[Any]) -> float:
+    """The median of (N,); `np.median` takes longer to begin than to find it in a line's columns."""
+    low, high = (len(values) - 1) // 2, len(values) // 2
+    ordered = np.partition(values, (low, high))
+    return (float(ordered[low]) + float(ordered[high])) / 2

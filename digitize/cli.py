@@ -96,7 +96,7 @@ class Rotate(StrEnum):
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show where a bug happened.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, gpu, or gpu:N.", metavar="DEVICE")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, gpu, or gpu:N.", metavar="DEVICE")]
 Detector = Annotated[
     str | None,
     typer.Option(help="Name or folder of a detector; none reads by contours alone.", show_default=False),
@@ -121,7 +121,7 @@ Fonts = Annotated[
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option(help="File or folder of labelled digits, PATH or PATH=WEIGHT; repeatable.", metavar="PATH"),
+    typer.Option("--data", help="File or folder of labelled digits, PATH or PATH=WEIGHT; repeatable.", metavar="PATH"),
 ]
 Validation = Annotated[bool, typer.Option("--validation", help="From the writers kept for validation.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that make sheets.")]
@@ -167,7 +167,8 @@ def scan(
     ] = None,
     on_error: Annotated[OnError, typer.Option(help="Leave a sheet that fails, or stop there.")] = OnError.skip,
     max_failures: Annotated[
-        str | None, typer.Option(metavar="N|R%", help="Stop when more sheets fail.", show_default=False)
+        str | None,
+        typer.Option("--max-failures", metavar="N|R%", help="Stop when more sheets fail.", show_default=False),
     ] = None,
     sheet_timeout: Annotated[
         float | None, typer.Option(min=0.1, help="Seconds a sheet may take.", show_default=False)
@@ -216,6 +217,7 @@ def scan(
         int | None, typer.Option(min=1, help="Sheets in a part that Ray hands out, about 64.", show_default=False)
     ] = None,
     gpus_per_worker: Annotated[float, typer.Option(min=0.01, help="Of a card, for each worker of Ray.")] = 1.0,
+    profile: Annotated[bool, typer.Option("--profile", help="Show on stderr how long each stage takes.")] = False,
     config: Config = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -257,6 +259,7 @@ def scan(
             allowance=_allowance(on_error, max_failures),
             sheet_timeout=sheet_timeout,
         ),
+        profile=profile,
     )
     if engine is EngineName.ray:
         from digitize import cluster
@@ -266,6 +269,10 @@ def scan(
     else:
         counts = batch.run(job)
     log.info("%s", counts)
+    if profile:
+        from digitize import stopwatch
+
+        typer.echo(stopwatch.table(counts.spent, counts.timed), err=True)
     if summary is not None:
         batch.write_summary(counts, summary)
     if counts.failed:
@@ -305,7 +312,9 @@ def watch_folder(
     ] = None,
     status: Annotated[
         Path | None,
-        typer.Option(metavar="OUTBOX", help="Say what was read, failed, is waiting; and end.", show_default=False),
+        typer.Option(
+            "--status", metavar="OUTBOX", help="Say what was read, failed, is waiting; and end.", show_default=False
+        ),
     ] = None,
     settle: Annotated[float, typer.Option(min=0, help="Seconds without a change from which a file is whole.")] = 3.0,
     poll: Annotated[

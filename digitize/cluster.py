@@ -164,6 +164,8 @@ def _plan(job: batch.Job) -> Plan:
     for option, value in refused.items():
         if value is not None:
             raise UsageError(f"{option} draws or writes beside the result, which only --engine local does")
+    if job.profile:
+        raise UsageError("--profile times the processes of one machine, which only --engine local does")
     if job.device.startswith("gpu:"):
         raise UsageError(f"--device {job.device}: which card a worker gets is for Ray to say; give gpu, cpu or auto")
     form = next((form for form in tables.FORMS if form == (job.format or tables.FORMS[0])), None)
@@ -218,7 +220,7 @@ def _finish(place: Store, names: set[str], summary: batch.Summary) -> None:
         for name in list(place.within(table)):
             if _part_of(name) not in names:
                 place.remove(name)
-    place.put(DONE_FILE, json.dumps(asdict(summary), indent=1).encode() + b"\n")
+    place.put(DONE_FILE, json.dumps(summary.to_json(), indent=1).encode() + b"\n")
 
 
 def _part_of(name: str) -> str:

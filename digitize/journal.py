@@ -21,9 +21,10 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from digitize import sheets
+from digitize import sheets, stopwatch
 from digitize.errors import OutputError, SheetError
 from digitize.records import Box, Crop, Digit, Drawing, Line, Number, PageReading, SheetReading
+from digitize.stopwatch import Stopwatch
 
 log = logging.getLogger("digitize")
 _Answer = TypeVar("_Answer")
@@ -254,11 +255,13 @@ class Resumption:
         journal: where readings are kept.
         mark: of the settings and models in force.
         drawn: whether pictures of each sheet are drawn, so that one that is read has to have been read by its name.
+        watch: counts how long it takes to keep readings.
     """
 
     journal: Journal
     mark: str
     drawn: bool = False
+    watch: Stopwatch = stopwatch.OFF
 
     def key(self, sha256: str, source: str) -> str:
         """What the reading of a sheet is kept by."""
@@ -290,7 +293,8 @@ class Resumption:
             yield from self._give(turns)
             turns.pop(0)
             if fresh.error is None:
-                self.journal.put(self.key(fresh.sha256, fresh.source), fresh)
+                with self.watch("write"):
+                    self.journal.put(self.key(fresh.sha256, fresh.source), fresh)
             yield fresh, False
         yield from self._give(turns)
 

@@ -50,7 +50,8 @@ def arrange(boxes: list[Box], *, others: list[Box]) -> list[Row]:
     boxes = [boxes[k] for k in order]
     place = np.array([[b.left + b.width / 2, b.top + b.height / 2] for b in boxes])
     heights = np.array([b.height for b in boxes], float)
-    rows = [_numbers(row, boxes, others) for row in _rows(_level(place, heights), heights)]
+    signs = _Signs(others)
+    rows = [_numbers(row, boxes, signs) for row in _rows(_level(place, heights), heights)]
     return [Row(tuple(tuple(order[k] for k in number) for number in row)) for row in rows]
 
 
@@ -80,25 +81,24 @@ def _level(place: NDArray[np.float64], heights: NDArray[np.float64]) -> NDArray[
 def _rows(place: NDArray[np.float64], heights: NDArray[np.float64]) -> list[list[int]]:
     """Gather digits into rows, left to right; rows from top to bottom."""
     rows: list[list[int]] = []
-    ends: list[tuple[float, float]] = []  # each row's height in the page and of its digits, where it was last seen
+    # Each row's height in the page, and that of its digits, where it was last seen; as many as there can be rows.
+    last_y, last_height = np.empty(len(place)), np.empty(len(place))
     for k in np.argsort(place[:, 0], kind="stable"):
         y, height = place[k, 1], heights[k]
-        best, nearest = -1, np.inf
-        for r, (row_y, row_height) in enumerate(ends):
-            off = abs(y - row_y)
-            if off <= ROW_SHARE * max(height, row_height) and off < nearest:
-                best, nearest = r, off
-        if best < 0:
+        off = np.abs(y - last_y[: len(rows)])
+        off[off > ROW_SHARE * np.maximum(height, last_height[: len(rows)])] = np.inf
+        best = int(off.argmin()) if rows else -1
+        if best < 0 or off[best] == np.inf:
+            last_y[len(rows)], last_height[len(rows)] = y, height
             rows.append([int(k)])
-            ends.append((float(y), float(height)))
         else:
             rows[best].append(int(k))
-            row_y, row_height = ends[best]
-            ends[best] = (0.6 * row_y + 0.4 * float(y), 0.6 * row_height + 0.4 * float(height))
+            last_y[best] = 0.6 * last_y[best] + 0.4 * y
+            last_height[best] = 0.6 * last_height[best] + 0.4 * height
     return sorted(rows, key=lambda row: float(np.median(place[row, 1])))
 
 
-def _numbers(row: list[int], boxes: list[Box], others: list[Box]) -> list[tuple[int, ...]]:
+def _numbers(row: list[int], boxes: list[Box], signs: _Signs) -> list[tuple[int, ...]]:
     """Cut a row into numbers."""
     if len(row) == 1:
         return [(row[0],)]
@@ -106,24 +106,38 @@ def _numbers(row: list[int], boxes: list[Box], others: list[Box]) -> list[tuple[
     gaps = np.array([boxes[b].left - boxes[a].right for a, b in itertools.pairwise(row)], float)
     usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # the lower middle: in 55 7 one gap of two is a number's own
     wide = max(GAP * height, GAP_OF_LINE * usual)
+    near = signs.large_within(min(boxes[k].top for k in row), max(boxes[k].bottom for k in row), SIGN * height)
     numbers, current = [], [row[0]]
     for a, b, gap in zip(row[:-1], row[1:], gaps, strict=True):
-        if gap > wide or _between(boxes[a], boxes[b], others, height):
+        if gap > wide or near.between(boxes[a], boxes[b]):
             numbers.append(tuple(current))
             current = []
         current.append(b)
     return [*numbers, tuple(current)]
 
 
-def _between(a: Box, b: Box, others: list[Box], height: float) -> bool:
-    """Whether ink that is no digit, and no dot, stands between two neighbours."""
-    top, bottom = min(a.top, b.top), max(a.bottom, b.bottom)
-    left, right = a.left + a.width / 2, b.left + b.width / 2
-    for other in others:
-        middle_x, middle_y = other.left + other.width / 2, other.top + other.height / 2
-        if left < middle_x < right and top < middle_y < bottom and max(other.width, other.height) >= SIGN * height:
-            return True
-    return False
+class _Signs:
+    """Middles of ink that is no digit, in the order of their columns, so that few are asked whether they part two."""
+
+    def __init__(self, boxes: Sequence[Box]) -> None:
+        found = np.array([(b.left, b.top, b.width, b.height) for b in boxes], float).reshape(-1, 4)
+        x, y = found[:, 0] + found[:, 2] / 2, found[:, 1] + found[:, 3] / 2
+        order = np.argsort(x, kind="stable")
+        self._x, self._y, self._size = x[order], y[order], found[order, 2:].max(axis=1)
+
+    def large_within(self, top: int, bottom: int, least: float) -> _Signs:
+        """Those between two rows of pixels that are no dots: at least so large."""
+        kept = (self._y > top) & (self._y < bottom) & (self._size >= least)
+        some = _Signs(())
+        some._x, some._y, some._size = self._x[kept], self._y[kept], self._size[kept]
+        return some
+
+    def between(self, a: Box, b: Box) -> bool:
+        """Whether one stands between two neighbours, `a` the left one."""
+        first = self._x.searchsorted(a.left + a.width / 2, side="right")
+        last = self._x.searchsorted(b.left + b.width / 2, side="left")
+        y = self._y[first:last]
+        return bool(((y > min(a.top, b.top)) & (y < max(a.bottom, b.bottom))).any())
 
 
 def beside(boxes: Sequence[Box]) -> float:

@@ -6,7 +6,7 @@ the origin at the top left. Arrays are indexed [row, column].
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -240,6 +240,7 @@ class SheetReading:
         error: None, or one line that says why reading failed.
         passing: whether what failed may pass: the file was still being written, or was locked. Not part of results.
         drawings: of each page, where somebody is to look at them; else none. Not part of results.
+        spent: seconds by stage that were counted since the reading before it, where a stopwatch ran. Likewise.
     """
 
     source: str
@@ -248,3 +249,4 @@ class SheetReading:
     error: str | None = None
     passing: bool = field(default=False, compare=False)
     drawings: tuple[Drawing, ...] = field(default=(), compare=False, repr=False)
+    spent: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)

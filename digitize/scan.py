@@ -17,7 +17,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from digitize import clean, decode, detect, layout, normalise, segment, sheets
+from digitize import clean, decode, detect, layout, normalise, segment, sheets, stopwatch
 from digitize.confidence import Calibration
 from digitize.errors import SheetError, UnsettledSheetError
 from digitize.records import (
@@ -34,6 +34,7 @@ from digitize.records import (
     SheetReading,
     Tiles,
 )
+from digitize.stopwatch import Stopwatch
 
 Rotate = Literal["auto", "off"]
 _Cell = TypeVar("_Cell", bound=np.generic)
@@ -135,15 +136,20 @@ class _Opened:
     pages: list[PageReading] = field(default_factory=list)
 
 
-def draft_page(page: Page, settings: Settings, *, turned: int = 0, cut: bool = True) -> Draft:
+def draft_page(
+    page: Page, settings: Settings, *, turned: int = 0, cut: bool = True, watch: Stopwatch = stopwatch.OFF
+) -> Draft:
     """Clean and segment one page, and cut its first tiles if `cut`."""
-    gray = np.ascontiguousarray(np.rot90(page.gray, -turned // 90))
-    ink = clean.extract_ink(gray, remove_rules=settings.rules)
-    glyphs = segment.find_glyphs(ink.pen, stroke=ink.stroke)
-    runs = segment.find_runs(glyphs, stroke=ink.stroke, height=ink.height, merge=settings.merge)
-    draft = Draft(page, turned, ink, normalise.draw_surroundings(ink.pen, ink.rules), runs)
-    if cut:
-        draft.tiles = _cut(draft, [run.candidates for run in runs])
+    with watch("clean"):
+        gray = np.ascontiguousarray(np.rot90(page.gray, -turned // 90))
+        ink = clean.extract_ink(gray, remove_rules=settings.rules)
+    with watch("segment"):
+        glyphs = segment.find_glyphs(ink.pen, stroke=ink.stroke)
+        runs = segment.find_runs(glyphs, stroke=ink.stroke, height=ink.height, merge=settings.merge)
+    with watch("normalise"):
+        draft = Draft(page, turned, ink, normalise.draw_surroundings(ink.pen, ink.rules), runs)
+        if cut:
+            draft.tiles = _cut(draft, [run.candidates for run in runs])
     return draft
 
 
@@ -207,6 +213,7 @@ class Scanner:
         detector: detect.Detect | None = None,
         calibration: Calibration | None = None,
         settings: Settings | None = None,
+        watch: Stopwatch = stopwatch.OFF,
     ):
         """Keep loaded models.
 
@@ -215,7 +222,9 @@ class Scanner:
             detector: anything that finds digits in blocks; None reads by contours alone.
             calibration: of the decoder's belief; as it is where None.
             settings: what shapes a reading.
+            watch: counts how long each stage takes.
         """
+        self._watch = watch
         self._classifier = classifier
         self._detector = detector
         self._calibration = calibration or Calibration.plain()
@@ -245,8 +254,10 @@ class Scanner:
             owner = _Opened(sheet.source)
             opened.append(owner)
             try:
-                owner.digest = sheets.sha256(sheet.origin)
-                for page in sheets.load(sheet.origin, source=sheet.source, pages=pages, dpi=dpi):
+                with self._watch("load"):
+                    owner.digest = sheets.sha256(sheet.origin)
+                loaded = sheets.load(sheet.origin, source=sheet.source, pages=pages, dpi=dpi)
+                for page in self._watch.each("load", loaded):
                     drafts.append(self._draft(page))
                     owners.append(owner)
                     gathered += sum(len(tiles) for tiles in drafts[-1].tiles) + BLOCK_TILES * len(drafts[-1].blocks)
@@ -256,9 +267,10 @@ class Scanner:
             except SheetError as trouble:
                 owner.error, owner.passing = str(trouble), isinstance(trouble, UnsettledSheetError)
             while opened and all(owner is not opened[0] for owner in owners):  # its pages have all been read
-                yield from _closed([opened.pop(0)])
+                yield self._closed(opened.pop(0))
         self._read_into(owners, drafts, on_page)
-        yield from _closed(opened)
+        for owner in opened:
+            yield self._closed(owner)
 
     def read_pages(self, pages: Iterable[Page]) -> list[PageReading]:
         """Read pages that are in memory already, as one batch."""
@@ -285,6 +297,11 @@ class Scanner:
             slice_runs(draft, [set(range(len(run.glyphs))) for run in draft.runs])
         return draft
 
+    def _closed(self, sheet: _Opened) -> SheetReading:
+        """The reading of a sheet whose pages have all been read."""
+        pages = tuple(sheet.pages)
+        return SheetReading(sheet.source, sheet.digest, pages, sheet.error, sheet.passing, spent=self._watch.take())
+
     def _read_into(self, owners: list[_Opened], drafts: list[Draft], on_page: OnPage | None) -> None:
         for owner, reading in zip(owners, self._read_drafts(drafts, on_page), strict=True):
             owner.pages.append(reading)
@@ -292,9 +309,10 @@ class Scanner:
     def _draft(self, page: Page, *, turned: int = 0) -> Draft:
         """A page up to what the first network is asked."""
         if self._detector is None:
-            return draft_page(page, self.settings, turned=turned)
-        draft = draft_page(page, replace(self.settings, merge=False), turned=turned, cut=False)
-        draft.blocks = page_blocks(draft.ink)
+            return draft_page(page, self.settings, turned=turned, watch=self._watch)
+        draft = draft_page(page, replace(self.settings, merge=False), turned=turned, cut=False, watch=self._watch)
+        with self._watch("detect"):
+            draft.blocks = page_blocks(draft.ink)
         return draft
 
     def _read_drafts(self, drafts: list[Draft], on_page: OnPage | None) -> list[PageReading]:
@@ -304,7 +322,8 @@ class Scanner:
             reading, tiles = self._compose(draft)
             readings.append(reading)
             if on_page is not None:
-                on_page(draft.page, reading, tiles)
+                with self._watch("draw"):
+                    on_page(draft.page, reading, tiles)
         return readings
 
     def _cut(self, drafts: list[Draft]) -> list[Draft]:
@@ -327,10 +346,12 @@ class Scanner:
             kept = decode.believed(draft.places)
             draft.places = [place for place, is_kept in zip(draft.places, kept, strict=True) if is_kept]
             boxes = [widened(place.box, draft.ink.pen.shape) for place in draft.places]
-            masks = segment.claim_ink(draft.ink.pen, boxes)
-            inked.append([k for k, mask in enumerate(masks) if mask.any()])
-            tiles = np.zeros((len(boxes), normalise.TILE, normalise.TILE, normalise.VIEWS), np.uint8)
-            tiles[inked[-1]] = normalise.make_tiles([(boxes[k], masks[k]) for k in inked[-1]], draft.surroundings)
+            with self._watch("segment"):
+                masks = segment.claim_ink(draft.ink.pen, boxes)
+                inked.append([k for k, mask in enumerate(masks) if mask.any()])
+            with self._watch("normalise"):
+                tiles = np.zeros((len(boxes), normalise.TILE, normalise.TILE, normalise.VIEWS), np.uint8)
+                tiles[inked[-1]] = normalise.make_tiles([(boxes[k], masks[k]) for k in inked[-1]], draft.surroundings)
             draft.tiles = [tiles]
         said = self._classify([[draft.tiles[0][own]] for draft, own in zip(drafts, inked, strict=True)])
         for draft, own, (beliefs,) in zip(drafts, inked, said, strict=True):
@@ -343,9 +364,10 @@ class Scanner:
     def _detect(self, drafts: list[Draft]) -> None:
         """Look at the blocks of all drafts, those of several in one batch."""
         pages = [(draft.blocks, draft.ink.pen.shape) for draft in drafts]
-        for draft, places in zip(drafts, self._look(pages), strict=True):
-            draft.places = places
-            draft.blocks = []
+        with self._watch("detect"):
+            for draft, places in zip(drafts, self._look(pages), strict=True):
+                draft.places = places
+                draft.blocks = []
 
     def _look(self, pages: list[tuple[list[detect.Block], tuple[int, ...]]]) -> list[list[Place]]:
         """What is seen in the blocks of pages of (h, w); those of several are answered together."""
@@ -369,13 +391,14 @@ class Scanner:
 
         For a glimpse the ink is turned as it is: to clean a page anew costs more, and mostly it lay upright.
         """
-        asked = [_doubted(draft) for draft in drafts]
-        turned = [
-            _turned_ink(draft.ink, doubt.window, turn)
-            for draft, doubt in zip(drafts, asked, strict=True)
-            for turn in doubt.turns
-        ]
-        seen = iter(self._look([(page_blocks(ink), ink.pen.shape) for ink in turned]))
+        with self._watch("detect"):
+            asked = [_doubted(draft) for draft in drafts]
+            turned = [
+                _turned_ink(draft.ink, doubt.window, turn)
+                for draft, doubt in zip(drafts, asked, strict=True)
+                for turn in doubt.turns
+            ]
+            seen = iter(self._look([(page_blocks(ink), ink.pen.shape) for ink in turned]))
         upright = []
         for draft, doubt in zip(drafts, asked, strict=True):
             best, most = 0, doubt.evidence
@@ -392,7 +415,8 @@ class Scanner:
         flat = [part for own in tiles for part in own]
         if not sum(len(part) for part in flat):
             return [[np.zeros((0, 1), np.float32)] * len(own) for own in tiles]
-        answers = self._classifier.probabilities(np.concatenate(flat))
+        with self._watch("classify"):
+            answers = self._classifier.probabilities(np.concatenate(flat))
         drafts = _in_runs(answers, [sum(len(part) for part in own) for own in tiles])
         return [_in_runs(own, [len(p) for p in parts]) for own, parts in zip(drafts, tiles, strict=True)]
 
@@ -413,22 +437,24 @@ class Scanner:
         best = self._better_turn(np.stack(tall[:: 1 + len(tall) // TURN_GLYPHS]))
         if not best:
             return draft
-        again = draft_page(draft.page, self.settings, turned=best)
+        again = draft_page(draft.page, self.settings, turned=best, watch=self._watch)
         (again.beliefs,) = self._classify([again.tiles])
         return again
 
     def _better_turn(self, tiles: Tiles) -> int:
         """By how many degrees clockwise a page's tiles have to be turned to read clearly better; 0 where upright."""
-        upright = _legibility(self._classifier.probabilities(tiles))
-        if upright > SETTLED * len(tiles):
-            return 0
-        turns = {90 * n: _legibility(self._classifier.probabilities(_turned(tiles, n))) for n in (1, 2, 3)}
+        with self._watch("classify"):
+            upright = _legibility(self._classifier.probabilities(tiles))
+            if upright > SETTLED * len(tiles):
+                return 0
+            turns = {90 * n: _legibility(self._classifier.probabilities(_turned(tiles, n))) for n in (1, 2, 3)}
         best = max(turns, key=lambda turn: turns[turn])
         return best if turns[best] > TILES_GAIN * upright else 0
 
     def _split(self, drafts: list[Draft]) -> None:
         """Slice what the first round did not settle, and classify the slices of all drafts together."""
-        fresh = [split_draft(draft, _unsettled(draft)) for draft in drafts]
+        with self._watch("segment"):
+            fresh = [split_draft(draft, _unsettled(draft)) for draft in drafts]
         for draft, tiles, beliefs in zip(drafts, fresh, self._classify(fresh), strict=True):
             for k, new in enumerate(tiles):
                 if len(new):
@@ -441,26 +467,29 @@ class Scanner:
         boxes: list[Box] = []
         others: list[Box] = []
         beliefs, tiles = [], []
-        if self._detector is not None:
-            found = decode.agree(draft.places, draft.beliefs[0]) if draft.places else []
-            for digit in found:
-                boxes.append(_page_box(digit.box, draft.ink.scale, width, height))
-                beliefs.append(digit.probabilities)
-                tiles.append(draft.tiles[0][digit.index])
-            others = [_page_box(box, draft.ink.scale, width, height) for box in _free_ink(draft, found)]
-        else:
-            for run, own, chosen in zip(draft.runs, draft.tiles, self._decode(draft), strict=True):
-                for digit in chosen:
+        with self._watch("decode"):
+            if self._detector is not None:
+                found = decode.agree(draft.places, draft.beliefs[0]) if draft.places else []
+                for digit in found:
                     boxes.append(_page_box(digit.box, draft.ink.scale, width, height))
                     beliefs.append(digit.probabilities)
-                    tiles.append(own[digit.index])
-                if not chosen:
-                    others += [_page_box(glyph.box, draft.ink.scale, width, height) for glyph in run.glyphs]
-        lines, order = [], []
-        for row in layout.arrange(boxes, others=others):
-            numbers = [Number(tuple(self._digit(boxes[k], beliefs[k]) for k in number)) for number in row.numbers]
-            lines.append(Line(tuple(numbers)))
-            order += [k for number in row.numbers for k in number]
+                    tiles.append(draft.tiles[0][digit.index])
+                others = [_page_box(box, draft.ink.scale, width, height) for box in _free_ink(draft, found)]
+            else:
+                for run, own, chosen in zip(draft.runs, draft.tiles, self._decode(draft), strict=True):
+                    for digit in chosen:
+                        boxes.append(_page_box(digit.box, draft.ink.scale, width, height))
+                        beliefs.append(digit.probabilities)
+                        tiles.append(own[digit.index])
+                    if not chosen:
+                        others += [_page_box(glyph.box, draft.ink.scale, width, height) for glyph in run.glyphs]
+        with self._watch("layout"):
+            lines, order = [], []
+            digits = self._digits(boxes, beliefs)
+            for row in layout.arrange(boxes, others=others):
+                numbers = [Number(tuple(digits[k] for k in number)) for number in row.numbers]
+                lines.append(Line(tuple(numbers)))
+                order += [k for number in row.numbers for k in number]
         shown = np.stack([tiles[k] for k in order]) if order else np.zeros((0, 28, 28, 2), np.uint8)
         return PageReading(draft.page.number, width, height, tuple(lines), draft.turned), shown
 
@@ -481,13 +510,25 @@ class Scanner:
             for run, beliefs, prior, found in zip(draft.runs, draft.beliefs, priors, first, strict=True)
         ]
 
-    def _digit(self, box: Box, belief: NDArray[np.float64]) -> Digit:
-        second, first = (int(k) for k in np.argsort(belief)[-2:])
-        confidence = float(self._calibration.apply(belief[first : first + 1])[0])
-        rest = float(belief.sum() - belief[first])
-        other = float(belief[second]) * min(1.0, (1.0 - confidence) / rest) if rest > 0 else 0.0
-        status: Literal["ok", "review"] = "ok" if confidence >= self.settings.review_below else "review"
-        return Digit(first, confidence, second, min(other, confidence), status, box)
+    def _digits(self, boxes: list[Box], beliefs: list[NDArray[np.float64]]) -> list[Digit]:
+        """The digits of a page with their calibrated confidences; for each box, float64 (10,) of belief."""
+        if not boxes:
+            return []
+        belief = np.stack(beliefs)
+        each = np.arange(len(belief))
+        second, first = np.argsort(belief, axis=1)[:, -2:].T
+        likeliest = belief[each, first]
+        confidence = self._calibration.apply(likeliest)
+        rest = belief.sum(axis=1) - likeliest
+        share = np.divide(1.0 - confidence, rest, out=np.zeros_like(rest), where=rest > 0)
+        other = np.minimum(belief[each, second] * np.minimum(1.0, share), confidence)
+        columns = (first, confidence, second, other, confidence >= self.settings.review_below)
+        return [
+            Digit(value, sure, runner_up, less_sure, "ok" if is_sure else "review", box)
+            for box, value, sure, runner_up, less_sure, is_sure in zip(
+                boxes, *(column.tolist() for column in columns), strict=True
+            )
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -637,12 +678,6 @@ def _unsettled(draft: Draft) -> list[set[int]]:
                 cut.add(k)
         which.append(cut)
     return which
-
-
-def _closed(opened: list[_Opened]) -> Iterator[SheetReading]:
-    """The readings of sheets whose pages have all been read."""
-    for sheet in opened:
-        yield SheetReading(sheet.source, sheet.digest, tuple(sheet.pages), sheet.error, sheet.passing)
 
 
 def _page_box(box: Box, scale: float, width: int, height: int) -> Box:

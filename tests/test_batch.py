@@ -17,10 +17,10 @@ import numpy as np
 import pypdfium2
 import pytest
 from PIL import Image
-from readers import StubRecipe
+from readers import BillerRecipe, StubRecipe
 from stub import Paper, StubDetector, StubModel, write_model
 
-from digitize import batch, models, write
+from digitize import batch, models, stopwatch, write
 from digitize.batch import Allowance, Job, Policy, Summary
 from digitize.checks import parse_rules
 from digitize.errors import DeviceError, ModelError, OutputError, SheetError, UsageError
@@ -427,3 +427,74 @@ def test_the_counts_are_written_as_json(job: Any, tmp_path: Path) -> None:
         "stopped": False,
     }
     assert counts["seconds"] > 0
+
+
+# How long the stages take
+
+
+@pytest.mark.usefixtures("stubbed")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_profile_has_every_stage(job: Any, jobs: int) -> None:
+    summary = batch.run(job(policy=Policy(jobs=jobs), profile=True))
+    with_detector = {"load", "clean", "detect", "segment", "normalise", "classify", "decode", "layout", "write"}
+    assert set(summary.spent) == with_detector
+    assert all(seconds > 0 for seconds in summary.spent.values())
+    assert sum(summary.spent.values()) < jobs * summary.seconds
+
+
+def test_a_profile_adds_up_what_several_processes_took(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("digitize.batch.Recipe", BillerRecipe)
+    summary = batch.run(job(policy=Policy(jobs=2), profile=True))
+    assert (summary.sheets, summary.spent["load"], summary.spent["clean"]) == (4, 1.0, 8.0)
+
+
+@pytest.mark.usefixtures("stubbed")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_profile_goes_with_all_that_is_drawn_and_written(job: Any, tmp_path: Path, jobs: int) -> None:
+    drawn = {"review": tmp_path / "page.html", "overlay": tmp_path / "overlays.pdf", "per_sheet": tmp_path / "each"}
+    given = [job(f"{profile}.csv", policy=Policy(jobs=jobs), profile=profile, **drawn) for profile in (False, True)]
+    plain, profiled = (batch.run(one) for one in given)
+    assert profiled == plain
+    assert Path(given[0].output).read_bytes() == Path(given[1].output).read_bytes()
+    assert set(profiled.spent) == set(stopwatch.STAGES)
+    assert profiled.timed == profiled.pages
+    assert sum(profiled.spent.values()) < jobs * profiled.seconds
+
+
+@pytest.mark.usefixtures("stubbed")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_sheet_that_was_read_before_is_no_part_of_a_profile(
+    job: Any, sheets: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("digitize.write._take_place", full)
+        with pytest.raises(OutputError, match="full"):
+            batch.run(job(policy=Policy(jobs=jobs), profile=True))
+    (sheets / "b.png").unlink()
+    draw(sheets / "new.png", "31")
+    summary = batch.run(job(policy=Policy(jobs=jobs), profile=True))
+    assert (summary.sheets, summary.resumed, summary.pages, summary.timed) == (4, 3, 4, 1)
+    assert set(summary.spent) == set(stopwatch.STAGES) - {"draw"}
+    with monkeypatch.context() as patched:
+        patched.setattr("digitize.write._take_place", full)
+        with pytest.raises(OutputError, match="full"):
+            batch.run(job(policy=Policy(jobs=jobs)))
+    again = batch.run(job(policy=Policy(jobs=jobs), profile=True))
+    assert (again.resumed, again.timed, set(again.spent)) == (4, 0, {"write"})  # the result takes its place
+
+
+def test_without_a_profile_nothing_is_counted(job: Any, tmp_path: Path) -> None:
+    summary = batch.run(job())
+    assert summary.spent == {}
+    batch.write_summary(summary, tmp_path / "counts.json")
+    assert not {"spent", "timed"} & set(json.loads((tmp_path / "counts.json").read_text()))
+
+
+def test_a_profile_is_part_of_the_counts(job: Any, tmp_path: Path) -> None:
+    summary = batch.run(job(profile=True))
+    batch.write_summary(summary, tmp_path / "counts.json")
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    assert (counts["spent"], counts["timed"]) == (summary.spent, summary.pages)

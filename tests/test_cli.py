@@ -137,6 +137,15 @@ def test_quiet_says_nothing_when_all_is_good(digitize: Digitize, sheet: Path) ->
     assert digitize("scan", sheet, "-o", "out.csv", "--quiet") == Said(0, "", "")
 
 
+def test_a_profile_goes_to_stderr(digitize: Digitize, sheet: Path) -> None:
+    said = digitize("scan", sheet, "-o", "-", "--quiet", "--profile")
+    assert [row.digit for row in write.read_csv(io.StringIO(said.out))] == [9, 0, 4, 1, 5]
+    first, *rows = said.err.splitlines()
+    assert first.split() == ["stage", "ms", "a", "page", "share"]
+    assert [row.split()[0] for row in rows][:3] == ["load", "clean", "detect"]
+    assert rows[-1].split()[::2] == ["all", "100.0%"]
+
+
 def test_no_progress_bar_where_stderr_is_no_terminal(digitize: Digitize, sheet: Path) -> None:
     Path("copy.png").write_bytes(sheet.read_bytes())
     said = digitize("scan", sheet, "copy.png", "-o", "out.csv")

@@ -115,6 +115,7 @@ def test_without_ray_the_way_to_it_is_said(job: Any, monkeypatch: pytest.MonkeyP
         ({"review": Path("x.html")}, "--review"),
         ({"per_sheet": Path("x")}, "--per-sheet"),
         ({"device": "gpu:1"}, "--device gpu:1"),
+        ({"profile": True}, "--profile"),
         ({"inputs": ["-"]}, "standard input"),
     ],
 )

@@ -171,3 +171,24 @@ def test_writing_runs_the_way_its_neighbours_stand() -> None:
 def test_of_many_boxes_only_some_are_asked() -> None:
     many = [Box(30 * k, 100 * row, 20, 30) for row in range(40) for k in range(50)]
     assert layout.beside(many) == 1.0
+
+
+@fixed
+@given(st.integers(0, 10_000))
+def test_looking_up_what_stands_between_is_asking_all(seed: int) -> None:
+    dice = random.Random(seed)
+
+    def box(largest: int) -> Box:
+        return Box(dice.randint(0, 300), dice.randint(0, 60), dice.randint(1, largest), dice.randint(1, largest))
+
+    others = [box(40) for _ in range(30)]
+    a, b = sorted((box(40), box(40)), key=lambda one: one.left + one.width / 2)
+    least = 12.0
+
+    def parts(other: Box) -> bool:
+        x, y = other.left + other.width / 2, other.top + other.height / 2
+        beside = a.left + a.width / 2 < x < b.left + b.width / 2
+        return beside and min(a.top, b.top) < y < max(a.bottom, b.bottom) and max(other.width, other.height) >= least
+
+    near = layout._Signs(others).large_within(0, 10**6, least)
+    assert near.between(a, b) == any(map(parts, others))
