@@ -97,6 +97,19 @@ def test_drills_without_digits_stand_on_their_heads_now_and_then(monkeypatch: py
     assert not any(turned)
 
 
+def test_bent_strokes_take_their_boxes_along() -> None:
+    one = drill()
+    for seed in range(10):
+        shade, boxes = drills._bent(one.shade, one.boxes, np.random.default_rng(seed))
+        assert (shade != one.shade).any()
+        for (_, left, top, right, bottom), before in zip(boxes, one.boxes, strict=True):
+            assert (right - left, bottom - top) == pytest.approx((before[3] - before[1], before[4] - before[2]))
+            inside = shade[max(0, round(top)) : round(bottom), max(0, round(left)) : round(right)] > 70
+            rows, columns = np.nonzero(inside)
+            assert np.ptp(rows) > 0.7 * (bottom - top)
+            assert np.ptp(columns) > 0.5 * (right - left)
+
+
 def test_drills_on_their_side_have_no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drills, "SIDEWAYS", 1.0)
     block, boxes = drills.compose_block([drill()], np.random.default_rng(3))
