@@ -296,6 +296,18 @@ def _wide_paper(smooth: Gray, reach: int) -> Gray:
     return _as_gray(cv2.resize(paper, smooth.shape[::-1], interpolation=cv2.INTER_LINEAR)) if cell > 1 else paper
 
 
+def _parted(count: NDArray[np.int64], cut: int) -> float:
+    """The share of all variance that lies between the two sides of a cut (Otsu 1979), of pixels counted by level."""
+    share = count / count.sum()
+    level = np.arange(len(share))
+    mean = float(share @ level)
+    spread, above = float(share @ np.square(level - mean)), float(share[cut + 1 :].sum())
+    if spread <= 0 or not 0 < above < 1:
+        return -1.0
+    over = float(share[cut + 1 :] @ level[cut + 1 :]) / above
+    return above / (1 - above) * (over - mean) ** 2 / spread
+
+
 def _guess_ink(dark: Gray) -> Mask:
     """Ink at a first look, before the paper is known: bool (H, W); Otsu on the contrast to a wide closing.
 
@@ -310,18 +322,9 @@ def _guess_ink(dark: Gray) -> Mask:
         paper = _wide_paper(smooth, reach)
         residual = cv2.subtract(paper, smooth)
         cut, _ = cv2.threshold(residual, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-        count = _levels(_as_gray(residual))
-        among, level_of = count.sum(), np.arange(256)
-        inked = count[int(cut) + 1 :]
-        share = float(inked.sum() / among)
-        mean = float(count @ level_of / among)
-        spread = float(count @ np.square(level_of - mean) / among)
-        if 0 < share < 1 and spread > 0:
-            over = float(inked @ level_of[int(cut) + 1 :] / inked.sum())
-            under = (mean - share * over) / (1 - share)
-            between = share * (1 - share) * (over - under) ** 2 / spread
-            if between > clearest:
-                clearest, sigma, level, wide = between, blur, cut, paper
+        apart = _parted(_levels(_as_gray(residual)), int(cut))
+        if apart > clearest:
+            clearest, sigma, level, wide = apart, blur, cut, paper
     wide = _as_gray(cv2.resize(wide, dark.shape[::-1], interpolation=cv2.INTER_LINEAR))
     smooth = _as_gray(cv2.GaussianBlur(dark, (0, 0), sigma * shrink)) if sigma else dark
     return np.asarray(cv2.subtract(wide, smooth) > level, dtype=bool)

@@ -182,20 +182,14 @@ def compose_block(drills: list[Drill], rng: np.random.Generator, *, alike: bool 
     """
     block = np.zeros((detect.BLOCK_ROWS, detect.BLOCK_COLUMNS), np.uint8)
     boxes: list[Boxes] = []
-    room_for = detect.BLOCK_ROWS
-    if not alike and rng.random() < SPARSE:
-        room_for = int(rng.integers(1, FEW + 1))
-    elif not alike and rng.random() < ALONE:
-        room_for, drills = 1, _small(drills, rng)
+    room_for, drills = (detect.BLOCK_ROWS, drills) if alike else _chosen(drills, rng)
     top = 0
     while top < detect.BLOCK_ROWS - LEAST_SIDE and len(boxes) < room_for:
         tallest = left = tries = 0
         while left < detect.BLOCK_COLUMNS - LEAST_SIDE and len(boxes) < room_for:
             drill = drills[rng.integers(len(drills))]
-            if not alike and rng.random() < SIDEWAYS:
-                drill = _laid_down(drill, 1 if rng.random() < 0.5 else 3)
-            elif not alike and not len(drill.boxes) and rng.random() < OVERTURNED:
-                drill = _laid_down(drill, 2)
+            if not alike:
+                drill = _as_it_lies(drill, rng)
             window = _window(drill, rng, alike=alike)
             height, width = window.height, window.width
             room = detect.BLOCK_ROWS - top, detect.BLOCK_COLUMNS - left
@@ -207,9 +201,9 @@ def compose_block(drills: list[Drill], rng: np.random.Generator, *, alike: bool 
                     break
                 height, width = min(height, room[0]), min(width, room[1])
             shade, own = _cut_window(drill, window)
+            if not alike and rng.random() < BENT:
+                shade, own = _bent(shade, own, rng)
             if not alike:
-                if rng.random() < BENT:
-                    shade, own = _bent(shade, own, rng)
                 shade = _toned(shade, rng)
             block[top : top + height, left : left + width] = shade[:height, :width]
             x, y = (own[:, 1] + own[:, 3]) / 2, (own[:, 2] + own[:, 4]) / 2
@@ -224,10 +218,23 @@ def compose_block(drills: list[Drill], rng: np.random.Generator, *, alike: bool 
     return block, np.concatenate(boxes) if boxes else np.zeros((0, 5), np.float32)
 
 
-def _small(drills: list[Drill], rng: np.random.Generator) -> list[Drill]:
-    """Some of the drills, small ones if there are any among them: a single cell, as pictures of its own."""
+def _chosen(drills: list[Drill], rng: np.random.Generator) -> tuple[int, list[Drill]]:
+    """How many drills a block may hold at most, and which: mostly all, now and then few, or one small one alone."""
+    if rng.random() < SPARSE:
+        return int(rng.integers(1, FEW + 1)), drills
+    if rng.random() >= ALONE:
+        return detect.BLOCK_ROWS, drills
     some = [drills[k] for k in rng.integers(len(drills), size=SMALL_AMONG)]
-    return [drill for drill in some if max(drill.shade.shape) <= SMALL * DRILL_UNIT] or some
+    return 1, [drill for drill in some if max(drill.shade.shape) <= SMALL * DRILL_UNIT] or some
+
+
+def _as_it_lies(drill: Drill, rng: np.random.Generator) -> Drill:
+    """A drill upright, or now and then on its side; one without digits on its head, too."""
+    if rng.random() < SIDEWAYS:
+        return _laid_down(drill, 1 if rng.random() < 0.5 else 3)
+    if not len(drill.boxes) and rng.random() < OVERTURNED:
+        return _laid_down(drill, 2)
+    return drill
 
 
 def _laid_down(drill: Drill, quarters: int) -> Drill:

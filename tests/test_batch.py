@@ -65,6 +65,18 @@ def rows_of(path: str) -> list[write.Row]:
         return list(write.read_csv(stream))
 
 
+def run_on_a_full_disk(given: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read everything; only the result cannot take its place."""
+
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("digitize.write._take_place", full)
+        with pytest.raises(OutputError, match="full"):
+            batch.run(given)
+
+
 def text_of(rows: list[write.Row], source: str) -> str:
     return "".join(str(row.digit) for row in rows if row.source == source)
 
@@ -314,13 +326,7 @@ def test_the_journal_goes_when_the_result_is_there(job: Any, tmp_path: Path) -> 
 def test_the_journal_stays_when_the_result_cannot_be_written(
     job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OutputError("the disk is full")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("digitize.write._take_place", full)
-        with pytest.raises(OutputError, match="full"):
-            batch.run(job())
+    run_on_a_full_disk(job(), monkeypatch)
     assert (tmp_path / ".digits.csv.journal").exists()
     assert not (tmp_path / "digits.csv").exists()
     given = job()
@@ -330,13 +336,7 @@ def test_the_journal_stays_when_the_result_cannot_be_written(
 
 
 def test_other_settings_take_nothing_from_a_journal(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OutputError("the disk is full")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("digitize.write._take_place", full)
-        with pytest.raises(OutputError):
-            batch.run(job())
+    run_on_a_full_disk(job(), monkeypatch)
     assert batch.run(job(settings=Settings(review_below=1.0))).resumed == 0
 
 
@@ -466,22 +466,13 @@ def test_a_profile_goes_with_all_that_is_drawn_and_written(job: Any, tmp_path: P
 def test_a_sheet_that_was_read_before_is_no_part_of_a_profile(
     job: Any, sheets: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
 ) -> None:
-    def full(*_: object) -> None:
-        raise OutputError("the disk is full")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("digitize.write._take_place", full)
-        with pytest.raises(OutputError, match="full"):
-            batch.run(job(policy=Policy(jobs=jobs), profile=True))
+    run_on_a_full_disk(job(policy=Policy(jobs=jobs), profile=True), monkeypatch)
     (sheets / "b.png").unlink()
     draw(sheets / "new.png", "31")
     summary = batch.run(job(policy=Policy(jobs=jobs), profile=True))
     assert (summary.sheets, summary.resumed, summary.pages, summary.timed) == (4, 3, 4, 1)
     assert set(summary.spent) == set(stopwatch.STAGES) - {"draw"}
-    with monkeypatch.context() as patched:
-        patched.setattr("digitize.write._take_place", full)
-        with pytest.raises(OutputError, match="full"):
-            batch.run(job(policy=Policy(jobs=jobs)))
+    run_on_a_full_disk(job(policy=Policy(jobs=jobs)), monkeypatch)
     again = batch.run(job(policy=Policy(jobs=jobs), profile=True))
     assert (again.resumed, again.timed, set(again.spent)) == (4, 0, {"write"})  # the result takes its place
 
