@@ -20,6 +20,7 @@ IBAN_LENGTHS = {
     **{"HU": 26, "IL": 21, "IS": 24, "LT": 18, "ME": 20, "NO": 13, "PL": 26, "PT": 23, "RS": 20, "SE": 22, "SI": 17},
     **{"SK": 22, "TN": 22, "XK": 18},
 }
+MOST_DIGITS = 18  # of either end of a span
 CHECKS = ("luhn", "mod11", "iban")
 
 
@@ -85,11 +86,13 @@ def _fits(pattern: re.Pattern[str], text: str) -> bool:
 
 
 def _lies_within(low: int, high: int | None, text: str) -> bool:
-    return low <= int(text) and (high is None or int(text) <= high)
+    digits = text.lstrip("0") or "0"
+    value = int(digits) if len(digits) <= MOST_DIGITS else 10**MOST_DIGITS  # beyond the end of any span
+    return low <= value and (high is None or value <= high)
 
 
 def _span(text: str, option: str, examples: str) -> tuple[int, int | None]:
-    match = re.fullmatch(r"([0-9]{0,18})(-?)([0-9]{0,18})", text)
+    match = re.fullmatch(rf"([0-9]{{0,{MOST_DIGITS}}})(-?)([0-9]{{0,{MOST_DIGITS}}})", text)
     if match is None or not (match[1] or match[3]) or (match[3] and not match[2]):
         raise UsageError(f"{option} {text!r}: is no span; write for example {examples}")
     low = int(match[1] or 0)

@@ -46,6 +46,7 @@ CROSSING = 0.7  # stroke widths: ink this much thicker than the line is a stroke
 THICKEST = 3.0  # stroke widths: thicker than this is a bar, not a line
 SLENDER = 8.0  # a line is at least this many times as long as thick
 THICKNESS_WINDOW = 8.0  # stroke widths to each side over which a line's thickness is taken as steady
+BAR_STROKES, BAR_FILLED, BAR_SHARE = 4.0, 0.5, 0.2  # a bar's thickness, share of its box, and share of all ink
 FRAME_SIDE = 0.75  # share of a box's side that is ink where the side is a frame's
 FRAME_STROKES = 12.0  # stroke widths: opposite sides further apart than this are no thick digit's
 MOST_FRAMES = 200  # boxes looked at, largest first, for holding others
@@ -61,6 +62,8 @@ MOST_FLOOR = 0.8  # share of the page's own level that the gate against noise ma
 INK_SHADE = 100  # of 255: leaves room above it to tell a dark stroke from a faint one
 SPARSE = 0.125  # share of a page up to which its ink is gone through pixel by pixel: quicker than whole arrays
 SQUARES = np.square(np.arange(256)).astype(np.uint16)  # of a slope: to look them up is quicker than to multiply
+ROWS_SAMPLED = 500  # of a page, when its contrast is measured
+DARKEST_PAPER = 0.1  # of the brightest: darker is no paper but the scanner's lid or a black edge
 FAINTEST = 0.035  # share of the paper's brightness below which a mark cannot be told from paper
 
 
@@ -162,8 +165,8 @@ def _enlargement(mask: Mask, stroke: float) -> float:
 
 def _resized(dark: Gray, scale: float) -> Gray:
     """A page in another size."""
-    size = (round(dark.shape[1] * scale), round(dark.shape[0] * scale))
-    return _as_gray(cv2.resize(dark, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA))
+    height, width = (max(1, round(side * scale)) for side in dark.shape)
+    return _as_gray(cv2.resize(dark, (width, height), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA))
 
 
 def darken(gray: Gray) -> Gray:
@@ -194,19 +197,26 @@ def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray, np.uint8
         (contrast, level, bare): contrast and level uint8 (H, W), 0 for the brightest paper and 255 for black; a pixel
         is ink where its contrast exceeds `level`; `bare` is that of usual paper, more than 0 where it has grain.
     """
-    contrast = 255 - _as_gray(cv2.divide(dark, _paper(dark, stroke), scale=255))
-    few = slice(None, None, max(1, len(contrast) // 500))
+    paper = _paper(dark, stroke)
+    contrast = 255 - _as_gray(cv2.divide(dark, paper, scale=255))
+    black = paper < DARKEST_PAPER * int(paper.max())
+    if black.any():  # a ratio says nothing there
+        contrast[black] = cv2.subtract(paper, dark)[black]
+    step = max(1, len(contrast) // ROWS_SAMPLED)
     blur = min(max(0.3, 0.2 * stroke), FIRST_BLUR)
     while True:
         smooth = _as_gray(cv2.GaussianBlur(contrast, (0, 0), blur))
-        low, middle = _quantiles(smooth[few], 0.1, 0.4)
+        low, middle = _quantiles(smooth[::step], 0.1, 0.4)
         noise = (middle - low) / 1.1  # so many deviations lie between these
         slope = cv2.morphologyEx(smooth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-        sampled = np.square(slope[few].astype(np.float64))
+        sampled = np.square(slope[::step].astype(np.float64))
         total = float(sampled.sum())
+        if total <= 0.0 and step > 1:  # what little ink there is lies between the rows
+            step = 1
+            continue
         if total <= 0.0:
             return smooth, np.full_like(smooth, 255), np.uint8(0)
-        whole = float((sampled * smooth[few]).sum()) / total
+        whole = float((sampled * smooth[::step]).sum()) / total
         if whole - middle >= CLEAR * noise or blur >= MOST_BLUR:
             break
         blur *= 1.5  # strokes average over a length that grain does not have
@@ -249,7 +259,10 @@ def stroke_width(mask: Mask) -> float:
 
 
 def _stroke_widths(mask: Mask, *shares: float) -> list[float]:
-    """The same for several shares: of the ink that may be of thinner strokes; a half gives the usual stroke."""
+    """The same for several shares: of the ink that may be of thinner strokes; a half gives the usual stroke.
+
+    Solid bars, which are as much ink as a page of writing and no stroke, are left out.
+    """
     inked = int(np.count_nonzero(mask))
     if not inked:
         return [0.0] * len(shares)
@@ -265,7 +278,20 @@ def _stroke_widths(mask: Mask, *shares: float) -> list[float]:
     order = np.sort(own[own >= around])
     weight, whole = np.cumsum(order), order.sum()
     places = [min(int(np.searchsorted(weight, whole * share)), len(order) - 1) for share in shares]
+    if order[np.searchsorted(weight, whole / 2)] > BAR_STROKES * order[len(order) // 2]:  # few, but deep
+        pieces = _find_pieces(mask)
+        bars = np.zeros(len(pieces.number) + 1, bool)
+        bars[pieces.number] = _are_bars(pieces, 0.0)
+        if bars.any():
+            return _stroke_widths(mask & ~bars[pieces.labels], *shares)
     return [float(2.0 * order[place] - 1.0) for place in places]
+
+
+def _are_bars(pieces: _Pieces, stroke: float) -> NDArray[np.bool_]:
+    """Which pieces are solid shapes, thicker than any stroke of this width, that hold much of a page's ink."""
+    width, height, area = (v.astype(np.float64) for v in (pieces.boxes[:, 2], pieces.boxes[:, 3], pieces.area))
+    solid = (area > BAR_FILLED * width * height) & (np.minimum(width, height) > BAR_STROKES * stroke)
+    return np.asarray(solid & (area > BAR_SHARE * area.sum()), dtype=bool)
 
 
 def _paper(dark: Gray, stroke: float) -> Gray:
@@ -276,8 +302,10 @@ def _paper(dark: Gray, stroke: float) -> Gray:
     small = _as_gray(cv2.resize(dark, size, interpolation=cv2.INTER_AREA)) if shrink > 1 else dark
     reach = max(3, round(PAPER_ELEMENT * stroke / shrink) | 1)
     element = _as_gray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
-    paper = cv2.medianBlur(_closed(small, element), min(2 * reach + 1, 31))
-    paper = cv2.blur(paper, (reach, reach))
+    closed = _closed(small, element)
+    paper = cv2.blur(cv2.medianBlur(closed, min(2 * reach + 1, 31)), (reach, reach))
+    black = closed < DARKEST_PAPER * int(closed.max())
+    paper[black] = closed[black]
     return _as_gray(cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
@@ -314,7 +342,7 @@ def _guess_ink(dark: Gray) -> Mask:
     A closing, unlike a mean or a median, follows every shadow that only grows towards an edge, however steep.
     """
     shrink = max(1.0, max(dark.shape) / 1000)
-    small = _as_gray(cv2.resize(dark, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA))
+    small = _resized(dark, 1 / shrink)
     reach = max(3, min(GUESS_ELEMENT, min(small.shape) // 3))
     clearest, sigma, level, wide = -1.0, 0.0, 0.0, small
     for blur in GUESS_BLURS:
@@ -430,6 +458,7 @@ def digit_height(mask: Mask, *, stroke: float, pieces: _Pieces | None = None) ->
     tall, wide = mask.shape
     plausible = (height > 3 * stroke) & (width < 3 * height) & (height < 8 * width + 4 * stroke)
     plausible &= ~((width > 0.9 * wide) & (height > 0.7 * tall)) & (area > 0.06 * width * height)
+    plausible &= ~_are_bars(pieces, stroke)
     plausible &= ~_enclosing(pieces.boxes, plausible)
     for k in np.argsort(-area * plausible)[:MOST_FRAMES]:
         if plausible[k] and min(width[k], height[k]) > 4 * stroke:

@@ -108,16 +108,16 @@ def fit(belief: Floats, right: NDArray[np.bool_]) -> Calibration:
         belief: (N,) what the decoder believed of the digits it gave, in [0, 1].
         right: (N,) whether each was right.
     """
-    order = np.argsort(belief, kind="stable")
-    x, y = belief[order], right[order].astype(float)
+    distinct, where, many = np.unique(belief, return_inverse=True, return_counts=True)
+    columns = (distinct * many, np.bincount(where, weights=right, minlength=len(distinct)), many)
     blocks: list[list[float]] = []  # sum of belief, sum of right, count
-    for a, b in zip(x, y, strict=True):
-        blocks.append([a, b, 1.0])
+    for block in zip(*(column.tolist() for column in columns), strict=True):
+        blocks.append(list(block))
         while len(blocks) > 1 and blocks[-2][1] * blocks[-1][2] >= blocks[-1][1] * blocks[-2][2]:
             last = blocks.pop()
             blocks[-1] = [p + q for p, q in zip(blocks[-1], last, strict=True)]
     middle = np.array([b[0] / b[2] for b in blocks])
-    # One more wrong and one more right in each block keep small ones from claiming certainty.
+    # Half a wrong one and half a right one more in each block keep small ones from claiming certainty.
     level = np.maximum.accumulate(np.array([(b[1] + 0.5) / (b[2] + 1.0) for b in blocks]))
     knots = np.unique(np.round(np.quantile(middle, np.linspace(0, 1, POINTS)), DECIMALS))  # apart in a card, too
     curve = np.minimum(np.interp(knots, middle, level), CERTAIN)

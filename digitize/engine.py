@@ -155,7 +155,7 @@ def _load_keras(folder: Path, card: models.Card, number: int) -> tuple[Run, str]
         import keras
 
         backend = keras.backend.backend()
-        names = _gpus(backend)
+        names = keras_gpus(backend)
         if number >= len(names):
             there = f"there are {len(names)}" if names else "there is none"
             raise DeviceError(f"no GPU {number} is seen by Keras on {backend} ({there}): use --device cpu or auto")
@@ -178,12 +178,7 @@ def _load_keras(folder: Path, card: models.Card, number: int) -> tuple[Run, str]
 
 
 def keras_gpus(backend: str) -> list[str]:
-    """Names that `keras.device` knows for the GPUs that a backend sees."""
-    return _gpus(backend)
-
-
-def _gpus(backend: str) -> list[str]:
-    """Names that `keras.device` knows for the GPUs that the backend sees; TensorFlow is told not to take all memory."""
+    """Names that `keras.device` knows for the GPUs that a backend sees; TensorFlow is told not to take all memory."""
     if backend == "tensorflow":
         import tensorflow
 

@@ -69,3 +69,11 @@ class DeviceError(DigitizeError):
     """The device that was named is not on this machine."""
 
     exit_code = 8
+
+
+def describe_fault(error: Exception) -> str:
+    """What is said of a sheet in whose reading something was raised that is no `DigitizeError`."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, MemoryError) or "nsufficient memory" in reason or "bad_alloc" in reason:
+        return "there is not enough memory to read it; scan it at a lower resolution"
+    return f"a bug came up in reading it ({reason[:200]}); please report it with the sheet"

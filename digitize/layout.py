@@ -151,9 +151,11 @@ def beside(boxes: Sequence[Box]) -> float:
         return 0.5
     middles = np.array([(box.left + box.width / 2, box.top + box.height / 2) for box in boxes])
     asked = np.arange(0, len(boxes), 1 + len(boxes) // MOST_ASKED)
-    across, down = np.abs(middles[asked, None] - middles[None]).transpose(2, 0, 1)
-    apart = np.hypot(across, down)
-    apart[np.arange(len(asked)), asked] = np.inf
-    nearest = apart.argmin(axis=1)
-    rows = np.arange(len(asked))
-    return float((across[rows, nearest] > down[rows, nearest]).mean())
+    across = 0
+    for k in asked:  # one after another, so that memory grows with the boxes alone
+        apart = np.abs(middles - middles[k])
+        distance = np.hypot(apart[:, 0], apart[:, 1])
+        distance[k] = np.inf
+        nearest = apart[distance.argmin()]
+        across += bool(nearest[0] > nearest[1])
+    return across / len(asked)

@@ -66,8 +66,11 @@ def _digit(mask: Mask) -> tuple[Gray, float, float, float]:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(ink, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     peak = int(small.max())
+    if not peak:  # specks far apart, which melt away
+        small = (cv2.resize(ink.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0).astype(np.uint8)
+        peak = 1
     if peak < INK:  # a hairline becomes faint when it is made small; MNIST's strokes are black in the middle
-        small = cv2.convertScaleAbs(small, alpha=INK / max(peak, 1))
+        small = cv2.convertScaleAbs(small, alpha=INK / peak)
     mass = small.sum(dtype=np.float64)
     centre_y = float((np.arange(size[1]) + 0.5) @ small.sum(axis=1, dtype=np.float64) / mass)
     centre_x = float((np.arange(size[0]) + 0.5) @ small.sum(axis=0, dtype=np.float64) / mass)

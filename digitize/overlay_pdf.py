@@ -7,19 +7,20 @@ does not grow with their number. The file appears whole, when the block ends wel
 from __future__ import annotations
 
 import io
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
+import numpy as np
 from PIL import Image
 
 from digitize import write
 from digitize.errors import OutputError
 from digitize.records import Drawing, Gray, PageReading
 
-SUFFIX = ".pdf"
 DEFAULT_DPI = 150.0  # of a page in the PDF whose file states none
 QUALITY = 80  # of JPEG
 FULL_COLOUR = 0  # of JPEG: colours as fine as light and dark, so that thin lines stay sharp when it is written again
@@ -37,6 +38,10 @@ def draw(gray: Gray, page: PageReading, *, dpi: float | None = None) -> tuple[by
         The overlay as JPEG, and its resolution.
     """
     drawn = write.render_overlay(gray, page)
+    excess = max(drawn.shape) / write.MAX_OVERLAY_SIDE
+    if excess > 1:
+        rows, columns = (max(1, int(side / excess)) for side in drawn.shape[:2])
+        drawn = np.asarray(cv2.resize(drawn, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
     scale = drawn.shape[1] / page.width  # small digits are enlarged
     stream = io.BytesIO()
     picture = Image.fromarray(cv2.cvtColor(drawn, cv2.COLOR_BGR2RGB))
@@ -79,9 +84,17 @@ def open_overlay_pdf(target: Path) -> Iterator[OverlayPdf]:
     try:
         yield OverlayPdf(target, part)
         if part.exists():
-            part.replace(target)
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written: {error.strerror}; choose another --overlay") from error
+            _finish(part, target)
     finally:
         with suppress(FileNotFoundError):  # renamed: all is well
             part.unlink()
+
+
+def _finish(part: Path, target: Path) -> None:
+    """Put the whole file in its place."""
+    try:
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        part.replace(target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written: {error.strerror}; choose another --overlay") from error

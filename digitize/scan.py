@@ -10,6 +10,7 @@ detector's part: glyphs and merges as they stand, then the slices of those glyph
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from digitize import clean, decode, detect, layout, normalise, segment, sheets, stopwatch
 from digitize.confidence import Calibration
-from digitize.errors import SheetError, UnsettledSheetError
+from digitize.errors import DigitizeError, SheetError, UnsettledSheetError, describe_fault
 from digitize.records import (
     NO_DIGIT,
     Box,
@@ -36,6 +37,8 @@ from digitize.records import (
 )
 from digitize.stopwatch import Stopwatch
 
+log = logging.getLogger(__name__)
+
 Rotate = Literal["auto", "off"]
 _Cell = TypeVar("_Cell", bound=np.generic)
 OnPage = Callable[[Page, PageReading, Tiles], None]
@@ -45,6 +48,7 @@ SETTLED = 0.97  # belief in a glyph whole, or merged, from which its slices are 
 HOPELESS, NARROW = 0.01, 0.75  # belief up to which a glyph no wider than this share of its height is not sliced
 WIDE = 1.15  # width over height from which a glyph is sliced however sure the first round was
 MOST_DRAFTS = 32  # pages held at once, however few digits they have
+MOST_HELD_PIXELS = 60_000_000  # of those pages, at five bytes each
 TURN_GLYPHS = 200  # glyphs looked at to find out which way up a page is
 TILES_GAIN = 1.25  # without a detector: times as much that has to be readable after a turn
 TURN_GAIN = 1.15  # with one: times as much that has to speak for a turned page; these were chosen on validation sheets
@@ -53,7 +57,7 @@ GLIMPSE, LONG_GLIMPSE = 26.0, 60.0  # digit heights: side of the square looked a
 TURN_MARGIN = {90: 0.0, 180: 3.0, 270: 0.0}  # digits that have to speak for it besides: a few alone stay as they are
 LEAST_TELLING = 2.0  # lopsided digits that a turned page has to show
 TELLING_SHARE = {90: 0.1, 180: 0.3, 270: 0.1}  # and as a share of its glyphs: letters upside down look like digits
-LOPSIDED = [2, 3, 4, 5, 6, 7, 9]  # digits that look otherwise when they are turned
+LOPSIDED = [2, 3, 4, 5, 6, 7, 9]  # digits that look otherwise when they lie on their side
 UNLIKE = [3, 4, 7]  # those that look like no digit when they stand on their head
 PLAINLY, OF_GLYPHS = 0.2, 10  # share of them, of so many glyphs at least, with which a page stands upright beyond doubt
 BESIDE, FEWEST_BESIDE = 0.75, 6  # share of glyphs, of so many at least, with which writing runs across the page
@@ -64,7 +68,7 @@ ZOOM_STEP = 2.0  # between one size that a page is looked at in and the next
 MOST_ZOOM = 2.0  # of a working pixel: more adds nothing to see
 MOST_SEEN_PIXELS = 24_000_000  # of a page in one size: bounds memory and time where the writing is tiny
 BLOCKS_AT_ONCE = 64  # whose answers are held at a time
-MOST_STEPS = 3  # sizes beyond the first, each way
+MOST_STEPS = 6  # sizes beyond the first, each way: one thick bar can make writing seem many times too large
 
 
 class Classify(Protocol):
@@ -108,8 +112,8 @@ class Draft:
         ink: at working scale.
         surroundings: uint8 (h, w), what the tiles' second channel is cut from.
         runs: with the candidates known so far.
-        tiles: for each run, those of its candidates.
-        beliefs: for each run, what the classifier says of them; empty before it was asked.
+        tiles: for each run, those of its candidates; with a detector one array, a tile for each place.
+        beliefs: for each of these, what the classifier says; empty before it was asked.
         blocks: what a detector is to look at.
         places: what it found.
     """
@@ -130,10 +134,16 @@ class _Opened:
     """A sheet some of whose pages may still wait to be read."""
 
     source: str
+    where: str
     digest: str = ""
     error: str | None = None
     passing: bool = False
     pages: list[PageReading] = field(default_factory=list)
+
+    def fail(self, fault: Exception) -> None:
+        """Note that something was raised that nobody foresaw: it costs this sheet its reading, and no other."""
+        log.debug("%s: %s", self.where, fault, exc_info=fault)
+        self.error = self.error or f"{self.where}: {describe_fault(fault)}"
 
 
 def draft_page(
@@ -238,7 +248,7 @@ class Scanner:
         dpi: float = sheets.DEFAULT_DPI,
         on_page: OnPage | None = None,
     ) -> Iterator[SheetReading]:
-        """Read sheets in order; one that cannot be read is yielded with its error, and with its pages up to there.
+        """Read sheets in order; one that fails is yielded with its error and the pages that could be read.
 
         Args:
             found: what `sheets.find` gave.
@@ -249,32 +259,42 @@ class Scanner:
         opened: list[_Opened] = []
         owners: list[_Opened] = []
         drafts: list[Draft] = []
-        gathered = 0
+        gathered = held = 0
         for sheet in found:
-            owner = _Opened(sheet.source)
+            owner = _Opened(sheet.source, str(sheet.path) if sheet.path is not None else sheet.source)
             opened.append(owner)
-            try:
-                with self._watch("load"):
-                    owner.digest = sheets.sha256(sheet.origin)
-                loaded = sheets.load(sheet.origin, source=sheet.source, pages=pages, dpi=dpi)
-                for page in self._watch.each("load", loaded):
-                    drafts.append(self._draft(page))
-                    owners.append(owner)
-                    gathered += sum(len(tiles) for tiles in drafts[-1].tiles) + BLOCK_TILES * len(drafts[-1].blocks)
-                    if gathered >= self.settings.batch_size or len(drafts) >= MOST_DRAFTS:
-                        self._read_into(owners, drafts, on_page)
-                        owners, drafts, gathered = [], [], 0
-            except SheetError as trouble:
-                owner.error, owner.passing = str(trouble), isinstance(trouble, UnsettledSheetError)
+            for draft in self._drafts(sheet, owner, pages, dpi):
+                drafts.append(draft)
+                owners.append(owner)
+                gathered += sum(len(tiles) for tiles in draft.tiles) + BLOCK_TILES * len(draft.blocks)
+                held += draft.ink.pen.size
+                if gathered >= self.settings.batch_size or held >= MOST_HELD_PIXELS or len(drafts) >= MOST_DRAFTS:
+                    self._read_into(owners, drafts, on_page)
+                    owners, drafts, gathered, held = [], [], 0, 0
             while opened and all(owner is not opened[0] for owner in owners):  # its pages have all been read
                 yield self._closed(opened.pop(0))
         self._read_into(owners, drafts, on_page)
         for owner in opened:
             yield self._closed(owner)
 
+    def _drafts(self, sheet: sheets.Sheet, owner: _Opened, pages: sheets.PageRange, dpi: float) -> Iterator[Draft]:
+        """The pages of a sheet, drafted; what ends that too early is noted with their owner."""
+        try:
+            with self._watch("load"):
+                owner.digest = sheets.sha256(sheet.origin)
+            loaded = sheets.load(sheet.origin, source=sheet.source, pages=pages, dpi=dpi)
+            for page in self._watch.each("load", loaded):
+                yield self._draft(page)
+        except SheetError as trouble:
+            owner.error, owner.passing = str(trouble), isinstance(trouble, UnsettledSheetError)
+        except DigitizeError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - a bug that one sheet brings up is no reason to leave the others unread
+            owner.fail(fault)
+
     def read_pages(self, pages: Iterable[Page]) -> list[PageReading]:
         """Read pages that are in memory already, as one batch."""
-        return self._read_drafts([self._draft(page) for page in pages], None)
+        return [reading for reading, _ in self._read_drafts([self._draft(page) for page in pages])]
 
     @property
     def device(self) -> str:
@@ -303,8 +323,29 @@ class Scanner:
         return SheetReading(sheet.source, sheet.digest, pages, sheet.error, sheet.passing, spent=self._watch.take())
 
     def _read_into(self, owners: list[_Opened], drafts: list[Draft], on_page: OnPage | None) -> None:
-        for owner, reading in zip(owners, self._read_drafts(drafts, on_page), strict=True):
+        """Read pages together; where that raises, one by one, so that only the sheet that it was about fails."""
+        try:
+            read = list(zip(owners, drafts, self._read_drafts(drafts), strict=True))
+        except DigitizeError:
+            raise
+        except Exception:  # noqa: BLE001 - it comes up again with the sheet that it is about
+            each = zip(owners, drafts, strict=True)
+            read = [(owner, draft, one) for owner, draft in each for one in self._read_alone(owner, draft.page)]
+        for owner, draft, (reading, tiles) in read:
+            if on_page is not None:
+                with self._watch("draw"):
+                    on_page(draft.page, reading, tiles)
             owner.pages.append(reading)
+
+    def _read_alone(self, owner: _Opened, page: Page) -> list[tuple[PageReading, Tiles]]:
+        """The reading of one page, or none if that raises."""
+        try:
+            return self._read_drafts([self._draft(page)])
+        except DigitizeError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - as in `_drafts`
+            owner.fail(fault)
+            return []
 
     def _draft(self, page: Page, *, turned: int = 0) -> Draft:
         """A page up to what the first network is asked."""
@@ -315,18 +356,12 @@ class Scanner:
             draft.blocks = page_blocks(draft.ink)
         return draft
 
-    def _read_drafts(self, drafts: list[Draft], on_page: OnPage | None) -> list[PageReading]:
-        drafts = self._cut(drafts) if self._detector is None else self._see(drafts)
-        readings = []
-        for draft in drafts:
-            reading, tiles = self._compose(draft)
-            readings.append(reading)
-            if on_page is not None:
-                with self._watch("draw"):
-                    on_page(draft.page, reading, tiles)
-        return readings
+    def _read_drafts(self, drafts: list[Draft]) -> list[tuple[PageReading, Tiles]]:
+        """The reading of each page, with the tile of each digit in reading order."""
+        seen = self._ask_of_contours(drafts) if self._detector is None else self._see(drafts)
+        return [self._compose(draft) for draft in seen]
 
-    def _cut(self, drafts: list[Draft]) -> list[Draft]:
+    def _ask_of_contours(self, drafts: list[Draft]) -> list[Draft]:
         """Classify the candidates of contours, turn what lies on its side, and slice what is not settled."""
         for draft, beliefs in zip(drafts, self._classify([draft.tiles for draft in drafts]), strict=True):
             draft.beliefs = beliefs
@@ -590,7 +625,7 @@ def _share(places: list[Place], values: list[int]) -> float:
 
 
 def _lopsided(places: list[Place]) -> float:
-    """The same of digits that look otherwise when they are turned, which alone say which way up a page lies."""
+    """The same of digits that look otherwise on their side, most of them on their head, too."""
     return _share(places, LOPSIDED)
 
 
@@ -606,8 +641,8 @@ def _fullest(boxes: list[Box], page: Box, side: float) -> Box:
         return page
     middles = np.array([(box.left + box.width / 2, box.top + box.height / 2) for box in boxes])
     some = middles[:: 1 + len(middles) // TURN_GLYPHS]
-    around = (np.abs(some[:, None] - middles[None]) <= side / 2).all(axis=2).sum(axis=1)
-    left, top = (max(0, round(middle - side / 2)) for middle in some[around.argmax()])
+    around = [np.count_nonzero((np.abs(middles - one) <= side / 2).all(axis=1)) for one in some]
+    left, top = (max(0, round(middle - side / 2)) for middle in some[int(np.argmax(around))])
     return Box(left, top, min(round(side), page.width - left), min(round(side), page.height - top))
 
 

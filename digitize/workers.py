@@ -30,7 +30,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from digitize import sheets
-from digitize.errors import DigitizeError, ModelError, SheetError
+from digitize.errors import DigitizeError, ModelError, SheetError, describe_fault
 from digitize.records import SheetReading
 
 log = logging.getLogger("digitize")
@@ -410,11 +410,7 @@ def _read(reader: Reader, sheet: sheets.Sheet) -> SheetReading:
     except DigitizeError as error:
         return SheetReading(sheet.source, "", (), str(error))
     except Exception as error:  # noqa: BLE001 - a bug that one sheet brings up is no reason to leave the others unread
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        if isinstance(error, MemoryError) or "nsufficient memory" in reason or "bad_alloc" in reason:
-            why = "there is not enough memory to read it; scan it at a lower resolution"
-        else:
-            why = f"a bug came up in reading it ({reason[:200]}); please report it with the sheet"
+        why = describe_fault(error)
     digest = ""
     with suppress(SheetError):
         digest = sheets.sha256(sheet.origin)

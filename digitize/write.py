@@ -56,6 +56,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 LEGIBLE_DIGIT = 40  # pixels: an overlay is enlarged until the usual digit is about as tall
 MAX_ENLARGEMENT = 4
 MAX_OVERLAY_PIXELS = 60_000_000  # no enlargement beyond
+MAX_OVERLAY_SIDE = 65_000  # pixels: JPEG knows hardly longer ones
 VALUE_HEIGHT = 0.5  # of the usual digit's height: the digit that was read, above its box
 CONFIDENCE_HEIGHT = 0.25  # the confidence in percent, below it
 STROKES_PER_DIGIT = 20  # a box is drawn with a line of a digit's height by this
@@ -401,7 +402,7 @@ def render_overlay(gray: Gray, page: PageReading) -> NDArray[np.uint8]:
     boxes = [digit.box for digit in digits]
     gray = np.ascontiguousarray(np.rot90(gray, -page.rotation // 90))
     height = float(np.median([box.height for box in boxes])) if boxes else LEGIBLE_DIGIT
-    factor = _enlargement(height, gray.size)
+    factor = _enlargement(height, gray.shape)
     unit = height * factor
     faded = cv2.addWeighted(gray, 1 - PAPER_SHARE, np.full_like(gray, 255), PAPER_SHARE, 0)
     if factor > 1:
@@ -488,7 +489,9 @@ def _write_png(path: Path, picture: NDArray[np.uint8]) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _, encoded = cv2.imencode(".png", picture, FAST_PNG)
-        part.write_bytes(encoded.tobytes())
+        with part.open("wb") as stream:
+            stream.write(encoded.tobytes())
+            _settle(stream, str(path))
         part.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -610,9 +613,10 @@ def _sheet_in(item: Mapping[str, Any]) -> SheetReading:
 # Overlay
 
 
-def _enlargement(height: float, pixels: int) -> int:
-    """By how much a page is enlarged so that digits of this height can be labelled."""
-    largest = int(min(MAX_ENLARGEMENT, (MAX_OVERLAY_PIXELS / max(pixels, 1)) ** 0.5))
+def _enlargement(height: float, shape: tuple[int, ...]) -> int:
+    """By how much a page of (H, W) is enlarged so that digits of this height can be labelled."""
+    room = min((MAX_OVERLAY_PIXELS / (shape[0] * shape[1])) ** 0.5, MAX_OVERLAY_SIDE / max(shape))
+    largest = int(min(MAX_ENLARGEMENT, room))
     return max(1, min(largest, round(LEGIBLE_DIGIT / height)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import logging
 from dataclasses import replace
@@ -20,10 +21,11 @@ from PIL import Image
 from readers import BillerRecipe, StubRecipe
 from stub import Paper, StubDetector, StubModel, write_model
 
-from digitize import batch, models, stopwatch, write
+from digitize import batch, models, overlay_pdf, stopwatch, write
 from digitize.batch import Allowance, Job, Policy, Summary
 from digitize.checks import parse_rules
 from digitize.errors import DeviceError, ModelError, OutputError, SheetError, UsageError
+from digitize.records import PageReading
 from digitize.scan import Settings
 
 
@@ -169,6 +171,14 @@ def test_overlays_and_crops_are_drawn(job: Any, tmp_path: Path) -> None:
     assert len(overlays) == 3
     assert all(cv2.imread(str(path)) is not None for path in overlays)
     assert len([path for path in (tmp_path / "crops").rglob("*.png") if path.is_file()]) == 9
+
+
+def test_a_page_longer_than_a_jpeg_may_be_is_drawn_smaller() -> None:
+    strip = np.full((70_000, 8), 255, np.uint8)
+    overlay, dpi = overlay_pdf.draw(strip, PageReading(1, 8, 70_000, (), 0), dpi=300)
+    with Image.open(io.BytesIO(overlay)) as picture:
+        assert max(picture.size) == write.MAX_OVERLAY_SIDE
+        assert dpi == pytest.approx(300 * picture.width / 8)
 
 
 def test_overlays_of_all_pages_go_into_one_pdf(job: Any, tmp_path: Path) -> None:

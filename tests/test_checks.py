@@ -119,6 +119,12 @@ def test_rules_that_make_no_sense_are_refused(options: dict[str, str]) -> None:
         parse_rules(**options)
 
 
+def test_a_number_beyond_what_python_turns_into_one_lies_in_no_span() -> None:
+    bounded, open_ended = (rule for text in ("1-31", "1-") for rule in parse_rules(within=text))
+    assert not bounded.passes("9" * 5000)
+    assert open_ended.passes("9" * 5000)
+
+
 def test_every_check_has_a_function_and_every_iban_a_length() -> None:
     assert all(len(parse_rules(check=name)) == 1 for name in CHECKS)
     assert all(11 <= length <= 32 for length in IBAN_LENGTHS.values())

@@ -97,6 +97,52 @@ def test_light_that_falls_off_is_no_ink(shape: str) -> None:
     assert pieces(ink) == 10
 
 
+def black_edge(page: Gray, level: int, noise: float) -> Gray:
+    """The page with 60 pixels of a scanner's lid to its left and above it."""
+    edged = np.pad(page, ((60, 0), (60, 0)), constant_values=level)
+    lid = np.ones(edged.shape, bool)
+    lid[60:, 60:] = False
+    edged[lid] = np.clip(level + np.random.default_rng(1).normal(0, noise, int(lid.sum())), 0, 255)
+    return edged
+
+
+@pytest.mark.parametrize(("level", "noise"), [(0, 0), (1, 0), (8, 4)], ids=["black", "nearly black", "grainy"])
+def test_a_black_edge_is_neither_ink_nor_measured(level: int, noise: float) -> None:
+    digits = Paper(400, 500)
+    for row in range(4):
+        digits.number("350781", 50, 40 + 80 * row, height=36)
+    plain, edged = extract_ink(digits.gray()), extract_ink(black_edge(digits.gray(), level, noise))
+    assert edged.stroke / edged.scale == pytest.approx(plain.stroke / plain.scale, rel=0.35)
+    assert edged.height / edged.scale == pytest.approx(plain.height / plain.scale, rel=0.1)
+    moved = Paper(*(side + 60 for side in digits.ink.shape))
+    moved.ink[60:, 60:] = digits.ink
+    assert kept(edged, moved) > KEPT
+    assert stray(edged, moved) < STRAY
+
+
+def test_a_solid_bar_does_not_pass_for_the_writing() -> None:
+    digits = Paper(400, 800)
+    for row in range(3):
+        digits.number("3507812", 60, 150 + 80 * row, height=36)
+    page = digits.gray()
+    plain = extract_ink(page)
+    page[40:100, 100:700] = 20
+    barred = extract_ink(page)
+    assert barred.stroke / barred.scale == pytest.approx(plain.stroke / plain.scale, rel=0.35)
+    assert barred.height / barred.scale == pytest.approx(plain.height / plain.scale, rel=0.1)
+
+
+def test_one_digit_on_a_strip_many_times_as_long_is_ink() -> None:
+    digits = Paper(30_000, 60)
+    digits.number("5", 15, 615, height=25)
+    assert kept(extract_ink(digits.gray()), digits) > KEPT
+
+
+@pytest.mark.parametrize("shape", [(1, 1601), (2000, 1), (3, 5000)], ids=str)
+def test_a_page_hardly_wider_than_a_hair_has_no_ink(shape: tuple[int, int]) -> None:
+    assert not extract_ink(np.full(shape, 200, np.uint8)).pen.any()
+
+
 def test_noise_is_no_ink() -> None:
     digits = row_of("71952")
     noise = np.random.default_rng(5).normal(0, 7, digits.ink.shape)

@@ -28,6 +28,12 @@ def test_the_curve_is_found_that_was_planted() -> None:
     assert calibration.apply(seen) == pytest.approx(seen**2, abs=0.05)
 
 
+def test_the_order_of_equal_beliefs_does_not_matter() -> None:
+    belief, right = np.repeat([0.3, 0.5, 0.9], 40), np.tile(np.repeat([False, True], 20), 3)
+    forth, back = fit(belief, right), fit(belief[::-1], right[::-1])
+    assert forth.apply(belief).tolist() == back.apply(belief).tolist()
+
+
 def test_calibrated_confidences_are_the_share_of_right_ones() -> None:
     calibration = fit(*drawn())
     belief, right = drawn(seed=2)

@@ -156,3 +156,11 @@ def test_a_long_piece_of_ink_takes_no_memory_to_speak_of() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 100_000_000, f"{peak / 1e6:.0f} MB for one candidate on a page of 0.1 megapixels"
+
+
+def test_specks_too_far_apart_to_be_seen_when_small_leave_a_trace() -> None:
+    mask = np.zeros((600, 400), bool)
+    mask[0, 0] = mask[-1, -1] = True
+    tile = fit_digit(mask)
+    assert np.count_nonzero(tile) == 2
+    assert tile.max() == INK

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from stub import Paper, Stub, StubDetector, digits_of, texts
 
-from digitize import sheets
+from digitize import clean, scan, sheets
 from digitize.confidence import Calibration
 from digitize.records import Box, Gray, Page, PageReading, Place, SheetReading, Tiles
 from digitize.scan import Scanner, Settings, _lopsided
@@ -244,6 +244,60 @@ def test_on_page_gets_each_page_with_the_tiles_of_its_digits(folder: list[Path])
     for _, reading, tiles in seen:
         assert tiles.shape == (len(digits_of(reading)), 28, 28, 2)
         assert stub.probabilities(tiles).argmax(axis=1).tolist() == [digit.value for digit in digits_of(reading)]
+
+
+class Faulty(Stub):
+    """A classifier that does not bear sevens."""
+
+    def probabilities(self, tiles: Tiles) -> np.ndarray:
+        answers = super().probabilities(tiles)
+        if (answers.argmax(axis=1) == 7).any():
+            raise ZeroDivisionError("a seven")
+        return answers
+
+
+def test_a_fault_costs_the_sheet_that_brings_it_up_and_no_other(tmp_path: Path) -> None:
+    pages = [sheet_of(text).gray() for text in ("904", "173", "15")]
+    paths = [save(tmp_path / f"{k}.png", page) for k, page in enumerate(pages)]
+    seen: list[str] = []
+    faulty = Scanner(Faulty(), settings=Settings(rotate="off"))
+    readings = list(
+        faulty.read_sheets(
+            sheets.find([str(path) for path in paths]), on_page=lambda page, *_: seen.append(Path(page.source).name)
+        )
+    )
+    assert [[texts(page) for page in sheet.pages] for sheet in readings] == [[[["904"]]], [], [[["15"]]]]
+    assert [sheet.error is None for sheet in readings] == [True, False, True]
+    assert "1.png: a bug came up in reading it (ZeroDivisionError: a seven)" in str(readings[1].error)
+    assert seen == ["0.png", "2.png"]
+
+
+def test_a_fault_in_drafting_a_page_costs_that_sheet_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [sheet_of(text).gray() for text in ("904", "7", "153")]
+    paths = [save(tmp_path / f"{k}.png", page) for k, page in enumerate(pages)]
+    extract = clean.extract_ink
+
+    def refuse(gray: Gray, **options: bool) -> clean.Ink:
+        if gray.shape == pages[1].shape:
+            raise ZeroDivisionError("this page")
+        return extract(gray, **options)
+
+    monkeypatch.setattr(clean, "extract_ink", refuse)
+    readings = read(*paths)
+    assert [len(sheet.pages) for sheet in readings] == [1, 0, 1]
+    assert "1.png: a bug came up" in str(readings[1].error)
+
+
+def test_blank_pages_are_held_by_their_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blank = np.full((100, 100), 240, np.uint8)
+    path = save(tmp_path / "backs.tif", *[blank] * 9)
+    monkeypatch.setattr(scan, "MOST_HELD_PIXELS", 4 * blank.size)
+    batches: list[int] = []
+    held = scanner()
+    ask = held._read_drafts
+    monkeypatch.setattr(held, "_read_drafts", lambda drafts: batches.append(len(drafts)) or ask(drafts))
+    list(held.read_sheets(sheets.find([str(path)])))
+    assert batches == [4, 4, 1]
 
 
 def test_no_sheets_give_no_readings() -> None:
