@@ -63,7 +63,11 @@ INK_SHADE = 100  # of 255: leaves room above it to tell a dark stroke from a fai
 SPARSE = 0.125  # share of a page up to which its ink is gone through pixel by pixel: quicker than whole arrays
 SQUARES = np.square(np.arange(256)).astype(np.uint16)  # of a slope: to look them up is quicker than to multiply
 ROWS_SAMPLED = 500  # of a page, when its contrast is measured
-DARKEST_PAPER = 0.1  # of the brightest: darker is no paper but the scanner's lid or a black edge
+SURROUND_SIDE = 400  # cells of the longer side: what lies around a sheet is looked for in this size
+LEAST_SURROUNDED = 600  # pixels of the longer side: a smaller picture is cut out of a sheet, and what it ends in is ink
+BLACK = 0.12  # of the paper's brightness: what lies around a sheet is darker
+SURROUND_ELEMENT = 5  # cells: it is thicker than ink; at an edge half of that will do
+SURROUND_CONTACT = 0.25  # share of a side of the picture that it takes up
 FAINTEST = 0.035  # share of the paper's brightness below which a mark cannot be told from paper
 
 
@@ -127,7 +131,7 @@ def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
     Returns:
         The ink, at a working scale that gives strokes an inside.
     """
-    dark = darken(gray)
+    dark = _without_surround(darken(gray))
     scale, stroke = 1.0, 0.0
     if dark.size >= LEAST_HALVED:
         half = _resized(dark, 0.5)
@@ -186,6 +190,38 @@ def darken(gray: Gray) -> Gray:
     return gray if whole + local >= 0 else 255 - gray
 
 
+def _without_surround(dark: Gray) -> Gray:
+    """The page with paper in place of what is black around the sheet: the scanner's lid, the corners of a turned scan.
+
+    Black has no contrast to itself, and would be taken for ink many times as thick and tall as the writing.
+    """
+    shrink = max(dark.shape) / SURROUND_SIDE
+    if max(dark.shape) < LEAST_SURROUNDED:
+        return dark
+    small = _resized(dark, 1 / shrink)
+    (paper,) = _quantiles(small, 0.9)
+    black = (small < BLACK * paper).view(np.uint8)
+    thick = cv2.morphologyEx(black, cv2.MORPH_OPEN, np.ones((SURROUND_ELEMENT, SURROUND_ELEMENT), np.uint8))
+    count, labels = cv2.connectedComponents(black, connectivity=8)
+    around = np.zeros(count, bool)
+    for side in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        touching = np.bincount(labels[side][thick[side] > 0], minlength=count)
+        around |= touching >= SURROUND_CONTACT * len(labels[side])
+    around[0] = False
+    if not around.any():
+        return dark
+    surround = cv2.dilate(around[labels].view(np.uint8), np.ones((3, 3), np.uint8))
+    _, nearest = cv2.distanceTransformWithLabels(surround, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    sheet = surround == 0
+    if not sheet.any():
+        return dark
+    levels = np.zeros(int(nearest.max()) + 1, np.uint8)
+    levels[nearest[sheet]] = cv2.dilate(small, np.ones((3, 3), np.uint8))[sheet]
+    whole = dark.shape[::-1]
+    filled = _as_gray(cv2.resize(levels[nearest], whole, interpolation=cv2.INTER_LINEAR))
+    return np.where(cv2.resize(surround, whole, interpolation=cv2.INTER_NEAREST) > 0, filled, dark)
+
+
 def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray, np.uint8]:
     """Measure how far each pixel is darker than its paper, and how far ink has to be.
 
@@ -197,11 +233,7 @@ def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray, np.uint8
         (contrast, level, bare): contrast and level uint8 (H, W), 0 for the brightest paper and 255 for black; a pixel
         is ink where its contrast exceeds `level`; `bare` is that of usual paper, more than 0 where it has grain.
     """
-    paper = _paper(dark, stroke)
-    contrast = 255 - _as_gray(cv2.divide(dark, paper, scale=255))
-    black = paper < DARKEST_PAPER * int(paper.max())
-    if black.any():  # a ratio says nothing there
-        contrast[black] = cv2.subtract(paper, dark)[black]
+    contrast = 255 - _as_gray(cv2.divide(dark, _paper(dark, stroke), scale=255))
     step = max(1, len(contrast) // ROWS_SAMPLED)
     blur = min(max(0.3, 0.2 * stroke), FIRST_BLUR)
     while True:
@@ -302,10 +334,8 @@ def _paper(dark: Gray, stroke: float) -> Gray:
     small = _as_gray(cv2.resize(dark, size, interpolation=cv2.INTER_AREA)) if shrink > 1 else dark
     reach = max(3, round(PAPER_ELEMENT * stroke / shrink) | 1)
     element = _as_gray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
-    closed = _closed(small, element)
-    paper = cv2.blur(cv2.medianBlur(closed, min(2 * reach + 1, 31)), (reach, reach))
-    black = closed < DARKEST_PAPER * int(closed.max())
-    paper[black] = closed[black]
+    paper = cv2.medianBlur(_closed(small, element), min(2 * reach + 1, 31))
+    paper = cv2.blur(paper, (reach, reach))
     return _as_gray(cv2.resize(paper, (width, height), interpolation=cv2.INTER_LINEAR))
 
 

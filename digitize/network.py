@@ -75,7 +75,11 @@ def scout() -> Any:
     fine = _convolve(x, 32, stride=(2, 1))  # cells of 4 x 2 pixels
     middle = _convolve(_convolve(fine, 48, stride=(1, 2)), 48)  # 4 x 4
     coarse = _convolve(_convolve(middle, 96, stride=2), 96)  # 8 x 8
+    for _ in range(2):
+        coarse = _add_residual(coarse)
     x = _convolve(_convolve(coarse, 128, stride=2), 128)  # 16 x 16: sees a line's neighbours
+    for _ in range(3):  # a lone stroke is a digit or none by what stands far around it; at this size that costs little
+        x = _add_residual(x)
     for beside, filters, given, factor in ((coarse, 96, 96, 2), (middle, 48, 48, 2), (fine, 32, 48, (1, 2))):
         x = layers.UpSampling2D(factor)(_convolve(x, filters, side=1))
         x = _convolve(layers.Add()([x, beside]), given)
@@ -170,6 +174,15 @@ def _convolve(x: Any, filters: int, *, side: int = 3, stride: int | tuple[int, i
     x = layers.Conv2D(filters, side, strides=stride, padding=padding, use_bias=False)(x)
     x = layers.BatchNormalization(momentum=0.95)(x)
     return layers.ReLU()(x)
+
+
+def _add_residual(x: Any) -> Any:
+    """Two convolutions whose sum with `x` goes on; fresh ones add nothing (Goyal et al. 2017, section 5.1)."""
+    filters = x.shape[-1]
+    y = _convolve(x, filters)
+    y = layers.Conv2D(filters, 3, padding="same", use_bias=False)(y)
+    y = layers.BatchNormalization(momentum=0.95, gamma_initializer="zeros")(y)
+    return layers.ReLU()(layers.Add()([x, y]))
 
 
 NETWORKS: dict[str, tuple[Callable[[int], Any], int]] = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
-from stub import Paper
+from stub import Paper, digit_mask
 
 from digitize.clean import INK_SHADE, Ink, digit_height, extract_ink, find_rules, stroke_width
 from digitize.records import Box, Gray, Mask
@@ -108,8 +108,8 @@ def black_edge(page: Gray, level: int, noise: float) -> Gray:
 
 @pytest.mark.parametrize(("level", "noise"), [(0, 0), (1, 0), (8, 4)], ids=["black", "nearly black", "grainy"])
 def test_a_black_edge_is_neither_ink_nor_measured(level: int, noise: float) -> None:
-    digits = Paper(400, 500)
-    for row in range(4):
+    digits = Paper(700, 500)
+    for row in range(7):
         digits.number("350781", 50, 40 + 80 * row, height=36)
     plain, edged = extract_ink(digits.gray()), extract_ink(black_edge(digits.gray(), level, noise))
     assert edged.stroke / edged.scale == pytest.approx(plain.stroke / plain.scale, rel=0.35)
@@ -118,6 +118,13 @@ def test_a_black_edge_is_neither_ink_nor_measured(level: int, noise: float) -> N
     moved.ink[60:, 60:] = digits.ink
     assert kept(edged, moved) > KEPT
     assert stray(edged, moved) < STRAY
+
+
+def test_black_paper_in_a_small_picture_and_ink_that_runs_off_the_sheet_are_no_edge() -> None:
+    """A digit that fills a picture touches its sides, as a scanner's lid does."""
+    seven = Paper(300, 220)
+    seven.ink[:] = cv2.resize(digit_mask(7, 300).astype(np.float32), (220, 300), interpolation=cv2.INTER_NEAREST)
+    assert kept(extract_ink(seven.gray(pen=0)), seven) > KEPT
 
 
 def test_a_solid_bar_does_not_pass_for_the_writing() -> None:
