@@ -536,6 +536,8 @@ def _train_epoch(course: Course, judged: Any) -> Progress:
 def finish(course: Course) -> Path:
     """Fit the temperature, write the model folder, look at the test digits, once, and report.
 
+    A model that is there already is replaced when the new one has been verified and measured, and not before.
+
     Args:
         course: after its `epochs`.
 
@@ -559,18 +561,18 @@ def finish(course: Course) -> Path:
     images, labels = course.pool.tiles(course.kept, 2), course.mnist.train_labels[course.kept]
     tested = len(course.mnist.test_labels) > 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        export(network.with_softmax(course.best, temperature), folder, bits=16 if options.half else 32)
-        card = _card(course, verdict, temperature)
-        models.write_card(folder, card)
-        verify(folder, images[:PARITY_TILES])
-        if tested:
-            images, labels = course.mnist.test_images, course.mnist.test_labels
-        outcome = evaluate(folder, images, labels)
-        if tested:
-            card["accuracy"][course.pool.test_name] = outcome.accuracy
-            card["accuracy"][f"{course.pool.test_name}_loss"] = outcome.loss
-        models.write_card(folder, card)
+        with models.renewed(folder) as made:
+            export(network.with_softmax(course.best, temperature), made, bits=16 if options.half else 32)
+            card = _card(course, verdict, temperature)
+            models.write_card(made, card)
+            verify(made, images[:PARITY_TILES])
+            if tested:
+                images, labels = course.mnist.test_images, course.mnist.test_labels
+            outcome = evaluate(made, images, labels)
+            if tested:
+                card["accuracy"][course.pool.test_name] = outcome.accuracy
+                card["accuracy"][f"{course.pool.test_name}_loss"] = outcome.loss
+            models.write_card(made, card)
         write_report(
             folder / REPORT_FOLDER,
             outcome.probabilities,
@@ -579,6 +581,8 @@ def finish(course: Course) -> Path:
             history=[asdict(record) for record in course.history],
             title=f"{card['name']} on {len(labels):,} {'test' if tested else 'validation'} digits",
         )
+    except ModelError as error:
+        raise ModelError(f"{folder} is left as it was, since the new model is faulty: {error}") from error
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error}): choose another folder") from error
     return folder
