@@ -18,7 +18,6 @@ import re
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -331,7 +330,7 @@ def _read_npz(path: Path, content: bytes) -> Corpus:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except datasets.PACKING_ERRORS as error:
         raise DatasetError(f"{path} cannot be read ({error}): fetch it again") from error
     hashes = {path.name: sha256(content).hexdigest()}
     if set(NPZ_ARRAYS.values()) <= arrays.keys():
@@ -472,8 +471,8 @@ class _Tree:
 def _read_archive(path: Path) -> Corpus:
     try:
         held = _unzipped(path) if path.suffix.lower() == ".zip" else _untarred(path)
-    except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(":")
+    except (*datasets.PACKING_ERRORS, tarfile.TarError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
         raise DatasetError(f"{path} cannot be unpacked ({reason}): fetch it again") from error
     own = {path.name: datasets.file_hash(path)}
     found: dict[str, tuple[str, bytes]] = {}

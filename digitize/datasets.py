@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import lzma
 import os
 import zipfile
 import zlib
@@ -36,6 +37,9 @@ FILES = {
     "test_labels": "t10k-labels-idx1-ubyte",
 }
 WRITERS_FILE = "writers.npz"
+
+# What unpacking raises where a file fails, is damaged, or (RuntimeError) encrypted or packed in an unknown way.
+PACKING_ERRORS = (OSError, ValueError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
@@ -344,5 +348,5 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
             raise DatasetError(f"{path} is no npz file, or is not there: make it again")
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except PACKING_ERRORS as error:
         raise DatasetError(f"{path} cannot be read ({error}): make it again") from error

@@ -190,9 +190,14 @@ def load_card(folder: Path) -> Card:
     for name in (KERAS_FILE, TFLITE_FILE):
         expected = content["files"][name]
         file = folder / name
-        if not file.is_file():
-            raise ModelError(f"{file} is missing, though {path} lists it: restore it or train the model again")
-        found = file_hash(file)
+        try:
+            found = file_hash(file)
+        except FileNotFoundError as error:
+            raise ModelError(
+                f"{file} is missing, though {path} lists it: restore it or train the model again"
+            ) from error
+        except OSError as error:
+            raise ModelError(f"{file} cannot be read ({error.strerror}): check its permissions") from error
         if found != expected:
             raise ModelError(
                 f"{file} has sha256 {found[:12]}..., its card says {str(expected)[:12]}...: "

@@ -14,6 +14,18 @@ from digitize.errors import DatasetError
 RNG = np.random.default_rng(0)
 
 
+def encrypt(path: Path) -> Path:
+    """Say of every member of a zip that it is encrypted, as bit 0 of its flags does (APPNOTE 4.4.4)."""
+    content = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        at = content.find(mark)
+        while at >= 0:
+            content[at + flags] |= 1
+            at = content.find(mark, at + 4)
+    path.write_bytes(content)
+    return path
+
+
 def idx(array: np.ndarray, *, kind: int = 8) -> bytes:
     return bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
 
@@ -193,3 +205,10 @@ def test_tiles_that_are_no_npz(tmp_path: Path) -> None:
         datasets.load_tiles(path)
     with pytest.raises(DatasetError, match=r"absent\.npz"):
         datasets.load_tiles(tmp_path / "absent.npz")
+
+
+def test_an_npz_that_is_encrypted_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "locked.npz", tiles=np.zeros((1, 28, 28, 2), np.uint8), labels=np.zeros(1, int))
+    encrypt(tmp_path / "locked.npz")
+    with pytest.raises(DatasetError, match=r"locked\.npz cannot be read \(.*encrypted"):
+        datasets.load_tiles(tmp_path / "locked.npz")

@@ -182,3 +182,12 @@ def test_a_model_takes_the_place_of_another_whole_or_not_at_all(folder: Path) ->
         assert models.load_card(folder).name == "small"
     assert models.load_card(folder).name == "new"
     assert {path.name for path in folder.iterdir()} == before.keys()
+
+
+def test_a_model_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(models, "file_hash", denied)
+    with pytest.raises(ModelError, match=r"model\.keras cannot be read \(Permission denied\)"):
+        models.load_card(folder)
