@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from digitize.datasets import file_hash
 from digitize.errors import ModelError
-from digitize.records import PAGE_RULES, TILE_RULES
+from digitize.records import PAGE_RULES, TILE_RULES, TILE_SIDE
 
 SCHEMA = "digitize-model/1"
 DEFAULT_MODEL = "duet"
@@ -29,7 +29,6 @@ CARD_FILE = "card.json"
 NEW_FOLDER = ".new"  # in a model folder, while a model that is to take the place of its own is made
 DIGIT_CLASSES = tuple(str(digit) for digit in range(10))
 NONE_CLASS = "none"
-TILE_SIDE = 28  # pixels
 
 Task = Literal["classify", "detect"]
 

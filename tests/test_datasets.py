@@ -101,28 +101,10 @@ def test_images_have_their_size(mnist: Path) -> None:
         datasets.load_mnist(mnist)
 
 
-def test_missing_lists_the_places_and_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path / "named"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
-    with pytest.raises(DatasetError) as caught:
-        datasets.load_mnist()
-    message = str(caught.value)
-    assert str(tmp_path / "named") in message
-    assert str(tmp_path / "cache" / "digitize" / "mnist") in message
-    assert "train-images-idx3-ubyte" in message
-    assert "--data" in message
-
-
 def test_one_missing_file_is_missing(mnist: Path) -> None:
     (mnist / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DatasetError, match="t10k-labels"):
         datasets.load_mnist(mnist)
-
-
-def test_the_variable_names_the_folder(mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(datasets.DATA_VARIABLE, str(mnist))
-    assert datasets.find_mnist() == mnist
 
 
 def test_writers_must_fit_the_digits(mnist: Path) -> None:

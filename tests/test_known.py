@@ -112,6 +112,13 @@ def test_offline_and_nothing_cached_names_every_place(
     assert said.count("\n") == 1
 
 
+def test_the_variable_names_the_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "named").mkdir()
+    mnist_npz(home / "named" / "mnist.npz")
+    monkeypatch.setenv("DIGITIZE_DATA", str(home / "named"))
+    assert known.find_mnist() == home / "named"
+
+
 def test_keras_own_cache_is_looked_in(home: Path) -> None:
     (home / "keras" / "datasets").mkdir(parents=True)
     path = mnist_npz(home / "keras" / "datasets" / "mnist.npz")
