@@ -27,7 +27,13 @@ FILE = "state.npz"
 
 
 class Resumable(Protocol):
-    """A course of training that can be kept and taken up again."""
+    """A course of training that can be kept and taken up again.
+
+    Attributes:
+        start: what a card says of the model that training started from; empty where there was none.
+    """
+
+    start: dict[str, Any]
 
     @property
     def folder(self) -> Path:
@@ -62,7 +68,7 @@ def save(course: Resumable) -> Path:
         OutputError: the disk does not take it; an earlier checkpoint is left as it was.
     """
     path = path_in(course.folder)
-    facts = {"schema": SCHEMA, "plan": course.plan(), "standing": course.standing()}
+    facts = {"schema": SCHEMA, "plan": course.plan(), "standing": course.standing(), "start": course.start}
     arrays: dict[str, NDArray[Any]] = {"facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)}
     for part, values in course.parts().items():
         for k, value in enumerate(values):
@@ -80,14 +86,16 @@ def save(course: Resumable) -> Path:
     return path
 
 
-def load(course: Resumable) -> None:
+def load(course: Resumable, *, start_replaced: bool = False) -> None:
     """Take a course up where its checkpoint left it.
 
     Args:
         course: freshly prepared, with the options of the run that was stopped.
+        start_replaced: the model that the run started from is not to be compared, since the run itself has replaced
+            it when it was stopped; its weights are not needed any more.
 
     Raises:
-        ModelError: the checkpoint is damaged, or of another version.
+        ModelError: the checkpoint is damaged, or not of this version.
         UsageError: it is of a run with other options.
     """
     path = path_in(course.folder)
@@ -95,13 +103,16 @@ def load(course: Resumable) -> None:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         facts = json.loads(arrays["facts"].tobytes())
-        found = facts["plan"] if facts["schema"] == SCHEMA else None
-        standing = facts["standing"] if found is not None else {}
+        if facts["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {facts['schema']!r}, not {SCHEMA!r}")
+        found, standing = facts["plan"], facts["standing"]
     except (OSError, ValueError, EOFError, KeyError, TypeError, zlib.error, zipfile.BadZipFile) as error:
         raise ModelError(f"{path} cannot be read ({error}): start anew with --overwrite") from error
     wanted = json.loads(json.dumps(course.plan()))
+    if start_replaced:
+        wanted["from"] = found.get("from")
     if found != wanted:
-        differing = [key for key in wanted if found is None or found.get(key) != wanted[key]]
+        differing = [key for key in wanted if found.get(key) != wanted[key]]
         raise UsageError(
             f"{path} is of a run with another {', '.join(differing)}: give the same options, or --overwrite"
         )
@@ -110,6 +121,7 @@ def load(course: Resumable) -> None:
             for k, value in enumerate(values):
                 _take(value, arrays[f"{part}_{k}"])
         course.take_up(standing)
+        course.start = dict(facts.get("start", course.start))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} does not fit the network ({error}): start anew with --overwrite") from error
 

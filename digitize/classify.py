@@ -5,17 +5,13 @@ Probabilities are the network's softmax with its temperature; any further calibr
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from digitize import models
 from digitize.engine import Engine
-from digitize.records import Probabilities, Tiles
+from digitize.records import TILE_SIDE, Probabilities, Tiles
 
-SIDE = 28  # pixels, of a tile
 BATCH_SIZE = 1024  # tiles at once, at most
 CPU_PIECE = 256  # tiles LiteRT takes at a time
 
@@ -62,11 +58,6 @@ class Classifier:
         Raises:
             ValueError: the tiles have another shape or type.
         """
-        if tiles.ndim != 4 or tiles.shape[1:] != (SIDE, SIDE, 2) or tiles.dtype != np.uint8:
-            raise ValueError(f"tiles are {tiles.dtype} {tiles.shape}, expected uint8 (N, {SIDE}, {SIDE}, 2)")
+        if tiles.ndim != 4 or tiles.shape[1:] != (TILE_SIDE, TILE_SIDE, 2) or tiles.dtype != np.uint8:
+            raise ValueError(f"tiles are {tiles.dtype} {tiles.shape}, expected uint8 (N, {TILE_SIDE}, {TILE_SIDE}, 2)")
         return self._engine.run(tiles[..., : self.card.views])
-
-
-def load(name_or_path: str | os.PathLike[str] | None = None, **options: Any) -> Classifier:
-    """Find a model and load it; `options` are those of `Classifier`."""
-    return Classifier(models.find(name_or_path), **options)

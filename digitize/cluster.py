@@ -467,8 +467,15 @@ class Worker:
             try:
                 yield self._read(part)
             except DigitizeError as error:  # the job's end, which is for the driver to say
+                self._drop_pool()
                 yield type(error)(f"{error} (on {socket.gethostname()})")
                 return
+
+    def _drop_pool(self) -> None:
+        """End the process that reads: what it has in hand belongs to a part that is given up, and to no other."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     def _read(self, part: Part) -> Counts:
         target = self._plan.target

@@ -18,7 +18,6 @@ import re
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,15 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitize import datasets, known
-from digitize.datasets import DIGITS, FILES, SIDE, Images, Labels, Mnist
+from digitize.datasets import DIGITS, FILES, NONE_FOLDER, Images, Labels, Mnist
 from digitize.errors import DatasetError, UsageError
 from digitize.hands import Pen, PenSet, draw_strokes, read_pendigits, sane_digits
 from digitize.normalise import fit_digit
-from digitize.records import NO_DIGIT, Mask
+from digitize.records import NO_DIGIT, TILE_SIDE, Mask
 
-NPZ_NAME = "mnist.npz"
 NPZ_ARRAYS = {"train_images": "x_train", "train_labels": "y_train", "test_images": "x_test", "test_labels": "y_test"}
-NONE_FOLDER = "none"  # the subfolder of what is no digit
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 ARCHIVES = (".tgz", ".tar", ".tar.gz", ".tar.xz", ".tar.bz2", ".zip")
 MOST_UNPACKED = 1 << 30  # bytes taken out of one archive; MNIST is 55 million, UNIPEN's digits 25 million
@@ -274,7 +271,7 @@ def _numbered(named: list[NDArray[Any] | None], counts: list[int]) -> NDArray[np
 
 
 def _nothing() -> tuple[Images, Labels]:
-    return np.zeros((0, SIDE, SIDE), np.uint8), np.zeros(0, np.uint8)
+    return np.zeros((0, TILE_SIDE, TILE_SIDE), np.uint8), np.zeros(0, np.uint8)
 
 
 def _from_mnist(path: Path, mnist: Mnist) -> Corpus:
@@ -296,8 +293,8 @@ def _read_folder(folder: Path) -> Corpus:
     for place in (folder, folder / "mnist"):
         if any(datasets.existing(place, name) for name in FILES.values()):
             return _from_mnist(folder, datasets.load_mnist(place))
-    if (folder / NPZ_NAME).is_file():
-        return read_corpus(folder / NPZ_NAME)
+    if (folder / known.KERAS_NPZ).is_file():
+        return read_corpus(folder / known.KERAS_NPZ)
     if (folder / UNIPEN_DIGITS).is_dir():
         return _read_unipen(folder, _Tree.of_folder(folder))
     pens = sorted(one for one in folder.glob("pendigits-orig.t*") if one.is_file())
@@ -331,7 +328,7 @@ def _read_npz(path: Path, content: bytes) -> Corpus:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except datasets.PACKING_ERRORS as error:
         raise DatasetError(f"{path} cannot be read ({error}): fetch it again") from error
     hashes = {path.name: sha256(content).hexdigest()}
     if set(NPZ_ARRAYS.values()) <= arrays.keys():
@@ -349,8 +346,8 @@ def _read_npz(path: Path, content: bytes) -> Corpus:
 
 
 def _check_images(path: Path, images: NDArray[Any], labels: NDArray[Any], *, most: int = DIGITS - 1) -> None:
-    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or not len(images):
-        raise DatasetError(f"{path} holds {images.dtype} {images.shape}, expected uint8 (N, {SIDE}, {SIDE})")
+    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (TILE_SIDE, TILE_SIDE) or not len(images):
+        raise DatasetError(f"{path} holds {images.dtype} {images.shape}, expected uint8 (N, {TILE_SIDE}, {TILE_SIDE})")
     if labels.ndim != 1 or len(labels) != len(images):
         raise DatasetError(f"{path} has {labels.shape} labels for {len(images)} images, as many of both are needed")
     if not np.issubdtype(labels.dtype, np.integer):
@@ -418,17 +415,18 @@ def _both_views(
     Such tiles are known by their size, two views of 28 pixels side by side. A folder that mixes them with other
     pictures is refused, as a tile cut like a picture would be another digit.
     """
-    exported = [gray.shape == (SIDE, 2 * SIDE) for gray in grays]
+    exported = [gray.shape == (TILE_SIDE, 2 * TILE_SIDE) for gray in grays]
     if not any(exported):
         return np.stack([_digit_of(gray) for gray in grays]), None
     if not all(exported):
         tile, other = pictures[exported.index(True)], pictures[exported.index(False)]
         raise DatasetError(
-            f"{folder} mixes tiles of digitize review export ({tile}: digit and surroundings, {2 * SIDE} × {SIDE}) "
-            f"with other pictures ({other}): keep them in two folders, each given with --data"
+            f"{folder} mixes tiles of digitize review export ({tile}: digit and surroundings, "
+            f"{2 * TILE_SIDE} × {TILE_SIDE}) with other pictures ({other}): keep them in two folders, each given with "
+            "--data"
         )
     tiles = np.stack(grays)
-    return tiles[..., :SIDE].copy(), tiles[..., SIDE:].copy()
+    return tiles[..., :TILE_SIDE].copy(), tiles[..., TILE_SIDE:].copy()
 
 
 def _read_gray(path: Path) -> NDArray[np.uint8]:
@@ -448,7 +446,7 @@ def _read_gray(path: Path) -> NDArray[np.uint8]:
 def _digit_of(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """One digit: a picture in MNIST's form as it is, any other cut out of its paper and normalised."""
     border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-    if gray.shape == (SIDE, SIDE) and not border.any():
+    if gray.shape == (TILE_SIDE, TILE_SIDE) and not border.any():
         return gray
     return fit_digit(_mask_of(gray))
 
@@ -472,8 +470,8 @@ class _Tree:
 def _read_archive(path: Path) -> Corpus:
     try:
         held = _unzipped(path) if path.suffix.lower() == ".zip" else _untarred(path)
-    except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(":")
+    except (*datasets.PACKING_ERRORS, tarfile.TarError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
         raise DatasetError(f"{path} cannot be unpacked ({reason}): fetch it again") from error
     own = {path.name: datasets.file_hash(path)}
     found: dict[str, tuple[str, bytes]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import lzma
 import os
 import zipfile
 import zlib
@@ -20,14 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitize.errors import DatasetError
-from digitize.records import NO_DIGIT, Tiles
+from digitize.records import NO_DIGIT, TILE_SIDE, Tiles
 
-SIDE = 28  # pixels, of an MNIST image
 DIGITS = 10
 UINT8_TYPE = 8  # the third byte of an IDX file
 DATA_VARIABLE = "DIGITIZE_DATA"
 
-NONE_FOLDER = "none"  # of a folder of tiles, beside 0 to 9
+NONE_FOLDER = "none"  # of what is no digit, beside 0 to 9
 
 FILES = {
     "train_images": "train-images-idx3-ubyte",
@@ -36,6 +36,9 @@ FILES = {
     "test_labels": "t10k-labels-idx1-ubyte",
 }
 WRITERS_FILE = "writers.npz"
+
+# What unpacking raises where a file fails, is damaged, or (RuntimeError) encrypted or packed in an unknown way.
+PACKING_ERRORS = (OSError, ValueError, EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
@@ -88,40 +91,11 @@ def cache_folder() -> Path:
     return base / "digitize"
 
 
-def find_mnist(folder: Path | None = None) -> Path:
-    """Find the folder that holds MNIST.
-
-    Args:
-        folder: where to look, and nowhere else; None looks in $DIGITIZE_DATA, then in the cache folder. Of each, its
-            subfolder `mnist` is tried too.
-
-    Returns:
-        A folder with all four files, gzipped or plain.
-
-    Raises:
-        DatasetError: no such folder; the message lists the places and the files that belong there.
-    """
-    if folder is not None:
-        bases = [folder]
-    else:
-        named = os.environ.get(DATA_VARIABLE)
-        bases = [*([Path(named)] if named else []), cache_folder()]
-    places = [place for base in bases for place in (base, base / "mnist")]
-    for place in places:
-        if all(existing(place, name) is not None for name in FILES.values()):
-            return place
-    looked = ", ".join(str(place) for place in places)
-    raise DatasetError(
-        f"MNIST is not in {looked}: put {', '.join(FILES.values())} there, plain or as .gz, "
-        f"or name their folder with --data or ${DATA_VARIABLE}"
-    )
-
-
-def load_mnist(folder: Path | None = None) -> Mnist:
+def load_mnist(folder: Path) -> Mnist:
     """Read MNIST, and check that it is what it should be.
 
     Args:
-        folder: where it is, or None to look in the usual places (see `find_mnist`).
+        folder: holds all four files, gzipped or plain; `known.find_mnist` finds it.
 
     Returns:
         The digits.
@@ -129,18 +103,17 @@ def load_mnist(folder: Path | None = None) -> Mnist:
     Raises:
         DatasetError: a file is missing, damaged, or holds something else.
     """
-    place = find_mnist(folder)
     hashes: dict[str, str] = {}
     arrays: dict[str, NDArray[np.uint8]] = {}
     for role, name in FILES.items():
-        path = existing(place, name)
-        if path is None:  # deleted since `find_mnist` looked
-            raise DatasetError(f"{place / name} is missing: put it there, plain or as .gz")
+        path = existing(folder, name)
+        if path is None:
+            raise DatasetError(f"{folder / name} is missing: put it there, plain or as .gz")
         hashes[path.name] = file_hash(path)
         arrays[role] = read_idx(path)
     for part in ("train", "test"):
-        check_pair(place, part, arrays[f"{part}_images"], arrays[f"{part}_labels"])
-    writers = _read_writers(place / WRITERS_FILE, len(arrays["train_labels"]), hashes)
+        check_pair(folder, part, arrays[f"{part}_images"], arrays[f"{part}_labels"])
+    writers = _read_writers(folder / WRITERS_FILE, len(arrays["train_labels"]), hashes)
     return Mnist(hashes=hashes, train_writers=writers, **arrays)
 
 
@@ -212,8 +185,8 @@ def load_tiles(path: Path, *, seed: int = 0) -> TileSet:
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise DatasetError(f"{path}: labels are {labels.dtype} {labels.shape}, expected whole numbers (N,)")
     count = len(labels)
-    if tiles.dtype != np.uint8 or tiles.shape != (count, SIDE, SIDE, 2) or count == 0:
-        expected = f"uint8 ({max(count, 1)}, {SIDE}, {SIDE}, 2)"
+    if tiles.dtype != np.uint8 or tiles.shape != (count, TILE_SIDE, TILE_SIDE, 2) or count == 0:
+        expected = f"uint8 ({max(count, 1)}, {TILE_SIDE}, {TILE_SIDE}, 2)"
         raise DatasetError(f"{path}: tiles are {tiles.dtype} {tiles.shape}, expected {expected}")
     if labels.min() < 0 or labels.max() > NO_DIGIT:
         raise DatasetError(f"{path}: labels run from {labels.min()} to {labels.max()}, expected 0 to {NO_DIGIT}")
@@ -286,8 +259,10 @@ def check_pair(place: Path, part: str, images: Images, labels: Labels) -> None:
         DatasetError: their shapes do not fit, or a label is no digit.
     """
     images_name, labels_name = FILES[f"{part}_images"], FILES[f"{part}_labels"]
-    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or not len(images):
-        raise DatasetError(f"{place / images_name} holds an array {images.shape}, expected (N, {SIDE}, {SIDE})")
+    if images.ndim != 3 or images.shape[1:] != (TILE_SIDE, TILE_SIDE) or not len(images):
+        raise DatasetError(
+            f"{place / images_name} holds an array {images.shape}, expected (N, {TILE_SIDE}, {TILE_SIDE})"
+        )
     if labels.ndim != 1 or len(labels) != len(images):
         expected = f"({len(images)},) as there are images"
         raise DatasetError(f"{place / labels_name} holds an array {labels.shape}, expected {expected}")
@@ -323,10 +298,12 @@ def read_folder(path: Path) -> dict[str, NDArray[Any]]:
                 picture = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
             except (OSError, cv2.error) as error:
                 raise DatasetError(f"{file} cannot be read ({error}): export it again, or delete it") from error
-            if picture is None or picture.shape != (SIDE, 2 * SIDE):
+            if picture is None or picture.shape != (TILE_SIDE, 2 * TILE_SIDE):
                 found = "no picture" if picture is None else f"{picture.shape}"
-                raise DatasetError(f"{file}: is {found}, expected ({SIDE}, {2 * SIDE}): digit and surroundings")
-            tiles.append(np.stack([picture[:, :SIDE], picture[:, SIDE:]], axis=-1))
+                raise DatasetError(
+                    f"{file}: is {found}, expected ({TILE_SIDE}, {2 * TILE_SIDE}): digit and surroundings"
+                )
+            tiles.append(np.stack([picture[:, :TILE_SIDE], picture[:, TILE_SIDE:]], axis=-1))
             labels.append(label)
     if not tiles:
         raise DatasetError(f"{path}: holds no tiles in 0 to 9 or {NONE_FOLDER}: make it with digitize review export")
@@ -344,5 +321,5 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
             raise DatasetError(f"{path} is no npz file, or is not there: make it again")
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except PACKING_ERRORS as error:
         raise DatasetError(f"{path} cannot be read ({error}): make it again") from error

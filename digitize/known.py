@@ -8,6 +8,7 @@ same file packed otherwise is recognised too; `mnist.npz` is hashed as it lies, 
 from __future__ import annotations
 
 import gzip
+import http.client
 import os
 import tempfile
 import urllib.error
@@ -246,7 +247,7 @@ def fetch(known: Known, *, folder: Path | None = None, mirror: str | None = None
         try:
             target.mkdir(parents=True, exist_ok=True)
             _fetch_file(remote, address, target)
-        except (OSError, ValueError) as error:  # URLError is an OSError
+        except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError, InvalidURL the last
             reason = getattr(error, "reason", None) or error
             raise DatasetError(f"{address} cannot be fetched ({reason})") from error
     return target

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from digitize.datasets import file_hash
 from digitize.errors import ModelError
-from digitize.records import PAGE_RULES, TILE_RULES
+from digitize.records import PAGE_RULES, TILE_RULES, TILE_SIDE
 
 SCHEMA = "digitize-model/1"
 DEFAULT_MODEL = "duet"
@@ -24,9 +26,9 @@ DEFAULT_DETECTOR = "scout"
 KERAS_FILE = "model.keras"
 TFLITE_FILE = "model.tflite"
 CARD_FILE = "card.json"
+NEW_FOLDER = ".new"  # in a model folder, while a model that is to take the place of its own is made
 DIGIT_CLASSES = tuple(str(digit) for digit in range(10))
 NONE_CLASS = "none"
-TILE_SIDE = 28  # pixels
 
 Task = Literal["classify", "detect"]
 
@@ -187,9 +189,14 @@ def load_card(folder: Path) -> Card:
     for name in (KERAS_FILE, TFLITE_FILE):
         expected = content["files"][name]
         file = folder / name
-        if not file.is_file():
-            raise ModelError(f"{file} is missing, though {path} lists it: restore it or train the model again")
-        found = file_hash(file)
+        try:
+            found = file_hash(file)
+        except FileNotFoundError as error:
+            raise ModelError(
+                f"{file} is missing, though {path} lists it: restore it or train the model again"
+            ) from error
+        except OSError as error:
+            raise ModelError(f"{file} cannot be read ({error.strerror}): check its permissions") from error
         if found != expected:
             raise ModelError(
                 f"{file} has sha256 {found[:12]}..., its card says {str(expected)[:12]}...: "
@@ -224,6 +231,27 @@ def write_card(folder: Path, content: Mapping[str, Any]) -> Path:
     partial.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(path)
     return path
+
+
+@contextmanager
+def renewed(folder: Path) -> Iterator[Path]:
+    """Give a folder to make a model in; once it is whole, its files take the place of those in `folder`.
+
+    What is raised meanwhile leaves `folder` the model that it had. The card goes last: whoever is killed between the
+    three renames leaves a model that is refused, and none that is half another.
+
+    Raises:
+        OSError: `folder` cannot be written.
+    """
+    made = folder / NEW_FOLDER
+    shutil.rmtree(made, ignore_errors=True)  # of somebody who was killed
+    made.mkdir(parents=True)
+    try:
+        yield made
+        for name in (KERAS_FILE, TFLITE_FILE, CARD_FILE):
+            (made / name).replace(folder / name)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _parse_card(path: Path, content: Any) -> Card:

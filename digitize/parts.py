@@ -39,6 +39,7 @@ PART_SHEETS = 64  # in a part, about: a minute of one core on A4 pages, and no m
 AHEAD = 4  # sheets fetched from a store while one is read
 DIGITS, ERRORS, SHEETS = "digits", "errors", "sheets"
 LARGEST_OBJECT = sheets.MAX_STDIN_BYTES  # of a store; larger ones are not fetched into memory
+GO_ON = "mend that and scan again, what is finished is kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,27 @@ class Reference:
     size: int = 0
     changed: int = 0
     error: str | None = None
+
+    @property
+    def place(self) -> str:
+        """What it lies in: its folder, or its store's URI; empty where there is no such sheet."""
+        return self.uri or (str(Path(self.path).parent) if self.path is not None else "")
+
+    @property
+    def fault(self) -> str | None:
+        """Why it cannot be asked for; None of a sheet that can."""
+        if self.error is not None or self.path is None:
+            return self.error or f"{self.source}: no such sheet; check the path"
+        if self.uri and self.size > LARGEST_OBJECT:
+            return f"{self.name}: is larger than {LARGEST_OBJECT >> 20} MiB; split it"
+        return None
+
+    @property
+    def name(self) -> str:
+        """What it is called where something is wrong with it."""
+        if not self.uri or self.uri == self.source:
+            return self.source
+        return f"{self.uri.rstrip('/')}: {self.source}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +192,8 @@ def refer(inputs: Sequence[str]) -> Iterator[Reference]:
     inputs have to be told apart first.
 
     Raises:
-        UsageError: a store cannot be asked, or an input is one that machines cannot share.
+        UsageError: a store cannot be asked, a folder is gone before all of it is listed, or an input is one that
+            machines cannot share.
     """
     if sheets.STDIN in inputs:
         raise UsageError("standard input is on this machine only: give --engine ray files, folders or URIs")
@@ -195,6 +218,8 @@ def _of_one(text: str) -> Iterator[Reference]:
     elif path.is_dir():
         some = False
         for sheet in sheets.below(Path(_plain(text))):
+            if some and sheet.error is not None:  # one folder that may not be listed, or all that were still to come
+                require_place(str(path))
             some = True
             yield _of_sheet(sheet)
         if not some:
@@ -274,6 +299,7 @@ def read_part(part: Part, place: Store, target: Target, read: ReadSheets) -> Cou
 
     Raises:
         OutputError: the output cannot be read or written.
+        UsageError: the sheets are out of reach; nothing is written of them then.
         DigitizeError: what `read` raises; what is wrong with a sheet is no error but a row.
     """
     there = finished(part.name, place, target)
@@ -283,15 +309,14 @@ def read_part(part: Part, place: Store, target: Target, read: ReadSheets) -> Cou
     failed: list[ErrorRow] = []
 
     def noting() -> Iterator[SheetReading]:
-        with ThreadPoolExecutor(AHEAD) as fetchers:
-            for reading in read(_ahead(part.references, fetchers)):
-                judged = tuple(batch.judged(page, target.rules) for page in reading.pages)
-                reading = replace(reading, pages=judged)
-                noted.append(_row_of(reading))
-                if reading.error is not None:
-                    row = ErrorRow(reading.source, reading.sha256, len(reading.pages), reading.error, part.name)
-                    failed.append(row)
-                yield reading
+        for reading in _readings(part, read):
+            judged = tuple(batch.judged(page, target.rules) for page in reading.pages)
+            reading = replace(reading, pages=judged)
+            noted.append(_row_of(reading))
+            if reading.error is not None:
+                row = ErrorRow(reading.source, reading.sha256, len(reading.pages), reading.error, part.name)
+                failed.append(row)
+            yield reading
 
     place.put(target.file(DIGITS, part.name), _digits(noting(), target))
     if failed:
@@ -300,6 +325,55 @@ def read_part(part: Part, place: Store, target: Target, read: ReadSheets) -> Cou
         place.remove(target.file(ERRORS, part.name))  # of a try that came less far
     place.put(target.file(SHEETS, part.name), tables.pack(noted, SheetRow, target.form))
     return replace(_count(part.name, noted), said=tuple(row.error for row in failed))
+
+
+def _readings(part: Part, read: ReadSheets) -> Iterator[SheetReading]:
+    """What is read of a part's sheets, as long as they are within reach.
+
+    A sheet that is gone or damaged fails alone. A share that was unmounted, or rights that ran out, are the fault of
+    none: noted with each sheet as its error, they would be taken for what became of it, and never be tried again.
+
+    Raises:
+        UsageError: what a sheet lies in is gone, or of several sheets none could be opened.
+    """
+    asked, opened, last = 0, 0, ""
+    with ThreadPoolExecutor(AHEAD) as fetchers:
+        readings = read(_ahead(part.references, fetchers))
+        for reading, reference in zip(readings, part.references, strict=True):
+            if reading.passing:
+                require_place(reference.place)
+            if reference.fault is None:
+                asked += 1
+                opened += bool(reading.sha256)
+                last = reading.error or last
+            yield reading
+    if asked > 1 and not opened:  # one alone may be at fault itself
+        raise UsageError(f"none of the {asked} sheets of a part can be opened ({last}): {GO_ON}")
+
+
+def require_place(place: str) -> None:
+    """See whether what sheets lie in is there, and whether anything is in it: where a share was mounted nothing is.
+
+    Args:
+        place: a folder, or the URI of a store.
+
+    Raises:
+        UsageError: it is not, or does not answer.
+    """
+    try:
+        if _holds_something(place):
+            return
+        why = "nothing is there any more"
+    except OSError as error:
+        why = store.reason(error)
+    raise UsageError(f"{place}: sheets were listed there, and now they are out of reach: {why}: {GO_ON}")
+
+
+def _holds_something(place: str) -> bool:
+    if store.local_path(place) is None:
+        return _store(place).kind() is not None
+    with os.scandir(place) as entries:
+        return next(entries, None) is not None
 
 
 def finished(part: str, place: Store, target: Target) -> Counts | None:
@@ -321,18 +395,29 @@ def finished(part: str, place: Store, target: Target) -> Counts | None:
 
 
 def sheet_of(reference: Reference) -> sheets.Sheet:
-    """A sheet to read: a file by its path, an object of a store with its bytes; or with the reason why it is none."""
-    if reference.error is not None or reference.path is None:
-        return sheets.Sheet(reference.source, error=reference.error)
+    """A sheet to read: a file by its path, an object of a store with its bytes; or with the reason why it is none.
+
+    Raises:
+        UsageError: its store does not answer.
+    """
+    if reference.path is None or reference.fault is not None:
+        return sheets.Sheet(reference.source, error=reference.fault)
     if not reference.uri:
         return sheets.Sheet(reference.source, path=Path(reference.path))
-    name = f"{reference.uri.rstrip('/')}: {reference.source}" if reference.uri != reference.source else reference.uri
-    if reference.size > LARGEST_OBJECT:
-        return sheets.Sheet(reference.source, error=f"{name}: is larger than {LARGEST_OBJECT >> 20} MiB; split it")
     try:
-        return sheets.Sheet(reference.source, content=_store(reference.uri).read(reference.path))
+        return sheets.Sheet(reference.source, content=_fetch(reference.path, reference.uri))
     except OSError as error:
-        return sheets.Sheet(reference.source, error=f"{name}: cannot be fetched: {store.reason(error)}; try again")
+        why = f"{reference.name}: cannot be fetched: {store.reason(error)}; try again"
+        return sheets.Sheet(reference.source, error=why)
+
+
+def _fetch(path: str, uri: str) -> bytes:
+    """The bytes of an object; one whose store answers, and which fails all the same, is asked for once more."""
+    try:
+        return _store(uri).read(path)
+    except OSError:
+        require_place(uri)
+        return _store(uri).read(path)
 
 
 @cache

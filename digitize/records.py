@@ -20,6 +20,7 @@ Probabilities = NDArray[np.float32]  # (N, classes), rows sum to 1
 
 Status = Literal["ok", "review", "corrected", "confirmed"]
 
+TILE_SIDE = 28  # pixels, of a tile as of MNIST's images
 # How `normalise.py` makes tiles: 20x20 fit, centre of mass in 28x28. A model's card names the rules that it was trained
 # under, and a model of other rules is refused; a change to the tiles needs a new name here.
 TILE_RULES = "mnist-20-28/1"

@@ -26,13 +26,16 @@ from digitize.records import NO_DIGIT, Box, Gray, PageReading, Tiles
 from digitize.results import Results
 from digitize.scan import widened
 
+CLASS_FOLDERS = (*map(str, range(datasets.DIGITS)), datasets.NONE_FOLDER)  # by label
+
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """One tile and what it is.
 
     Attributes:
-        name: of its file, without the suffix; the same place of the same sheet has the same.
+        name: of its file, without the suffix; the same place of the same page has the same, by what the page shows:
+            two sheets may have one name, and a CSV does not tell their hashes.
         label: 0 to 9, or `NO_DIGIT`.
         tile: uint8 (28, 28, 2), 0 paper to 255 ink.
     """
@@ -46,6 +49,8 @@ def export(
     corrections: Corrections, results: Results, target: Path, *, folder: Path | None = None, dpi: float | None = None
 ) -> int:
     """Write the tiles of what was decided on; those of other corrections that are there already stay.
+
+    What was decided on anew is there once, as it was decided last: two labels of one tile would teach neither.
 
     Args:
         corrections: what was said.
@@ -68,8 +73,11 @@ def export(
         )
     count = 0
     for lesson in teach(corrections, results, folder=folder, dpi=dpi):
-        place = target / (datasets.NONE_FOLDER if lesson.label == NO_DIGIT else str(lesson.label))
-        _write(place / f"{lesson.name}.png", lesson.tile)
+        places = [target / name / f"{lesson.name}.png" for name in CLASS_FOLDERS]
+        own = places.pop(lesson.label)
+        for other in places:
+            _remove(other)
+        _write(own, lesson.tile)
         count += 1
     return count
 
@@ -89,8 +97,9 @@ def teach(
     chosen = Results(results.path, results.form, results.sha256, sheets, results.generator)
     for source, gray, reading in review.open_pages(chosen, folder=folder, dpi=dpi):
         labels = wanted.get((source, reading.number), {})
+        shown = hashlib.sha256(gray.tobytes()).hexdigest() if labels else ""
         for box, tile in cut_tiles(gray, reading, list(labels)):
-            spot = f"{source}\0{reading.number}\0{box}".encode("utf-8", "surrogatepass")
+            spot = f"{shown}\0{gray.shape}\0{box}".encode()
             yield Lesson(hashlib.sha256(spot).hexdigest()[:16], labels[box], tile)
 
 
@@ -122,6 +131,13 @@ def _working(box: Box, scale: float, shape: tuple[int, ...]) -> Box:
     left, top = min(round(box.left * scale), shape[1] - 1), min(round(box.top * scale), shape[0] - 1)
     right, bottom = min(round(box.right * scale), shape[1]), min(round(box.bottom * scale), shape[0])
     return Box(left, top, max(1, right - left), max(1, bottom - top))
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be removed: {error.strerror}; choose another folder with -o") from error
 
 
 def _write(path: Path, tile: Tiles) -> None:

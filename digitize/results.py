@@ -6,6 +6,7 @@ CSV are as large as their boxes reach, and lie as they were scanned.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import itertools
@@ -80,7 +81,7 @@ def parse(path: Path, content: bytes, known: write.Format) -> Results:
             sheets, generator = tuple(_from_rows(write.read_csv(io.StringIO(text, newline="")))), None
         else:
             sheets, generator = tuple(write.read_json(io.StringIO(text))), _generator(text)
-    except (UsageError, ValueError) as error:  # ValueError: a box that is none
+    except (UsageError, ValueError, csv.Error, RecursionError) as error:  # a box that is none; a cell or nest too large
         raise UsageError(f"{path}: {error}") from error
     return Results(path, known, hashlib.sha256(content).hexdigest(), sheets, generator)
 

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Protocol
@@ -95,13 +96,15 @@ def run(
     """
     folder = options.output
     claim(folder, resume=resume, overwrite=overwrite)
-    course: Course = train.prepare(options) if isinstance(options, train.Options) else train_detector.prepare(options)
+    going_on = resume and checkpoint.path_in(folder).is_file()
+    replaced = going_on and _is_to_replace_its_start(options)
+    course = _prepare(replace(options, start=None) if replaced else options)
     if overwrite:
         clear(folder)
     device = train.describe_device(options.device)
     log.info("training %s on %s, %d steps", course.network.name, device, course.steps)
-    if resume and checkpoint.path_in(folder).is_file():
-        checkpoint.load(course)
+    if going_on:
+        checkpoint.load(course, start_replaced=replaced)
         log.info("going on after step %d of %d", course.step, course.steps)
     else:
         checkpoint.save(course)
@@ -128,6 +131,15 @@ def run(
     return course
 
 
+def _prepare(options: train.Options | train_detector.Options) -> Course:
+    return train.prepare(options) if isinstance(options, train.Options) else train_detector.prepare(options)
+
+
+def _is_to_replace_its_start(options: train.Options | train_detector.Options) -> bool:
+    """Whether a run begins with the very model that it writes, which then is another as soon as it was stopped."""
+    return options.start is not None and models.find(options.start).resolve() == options.output.resolve()
+
+
 def finished(folder: Path) -> bool:
     """Whether a folder holds a model that nothing is left to do for."""
     return (folder / models.CARD_FILE).is_file() and not checkpoint.path_in(folder).is_file()
@@ -151,7 +163,7 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Delete what an earlier run kept of itself; its model stays until it is replaced by a whole one."""
+    """Delete what an earlier run kept of itself; its model stays until a new one is written."""
     for place in (checkpoint.path_in(folder).parent, folder / LOGS_FOLDER):
         shutil.rmtree(place, ignore_errors=True)
 

@@ -172,7 +172,7 @@ def find(inputs: Sequence[str], *, stdin: BinaryIO | None = None) -> list[Sheet]
     sheets: list[Sheet] = []
     for text in dict.fromkeys(inputs):
         if text == STDIN:
-            sheets.append(_from_stdin(stdin or sys.stdin.buffer))
+            sheets.append(_from_stdin(stdin or (sys.stdin.buffer if sys.stdin is not None else None)))
         elif os.path.lexists(text) or not re.search(r"[*?\[]", text):
             sheets.extend(_in_folder(Path(text)) if Path(text).is_dir() else [_as_given(text)])
         else:
@@ -238,8 +238,13 @@ def sha256(origin: Path | bytes) -> str:
 # Finding
 
 
-def _from_stdin(stream: BinaryIO) -> Sheet:
-    content = stream.read(MAX_STDIN_BYTES + 1)
+def _from_stdin(stream: BinaryIO | None) -> Sheet:
+    if stream is None:  # as `<&-` has it
+        return Sheet(STDIN, error="standard input: is closed; pipe a sheet in, or give a file")
+    try:
+        content = stream.read(MAX_STDIN_BYTES + 1)
+    except OSError as error:
+        return Sheet(STDIN, error=f"standard input: cannot be read: {error.strerror}; give a file")
     if len(content) > MAX_STDIN_BYTES:
         return Sheet(STDIN, error=f"standard input: more than {MAX_STDIN_BYTES >> 20} MiB; save it and give the file")
     return Sheet(STDIN, content=content)

@@ -18,7 +18,6 @@ What is in force in the default recipe (`recipes.py`), and where it comes from:
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -44,7 +43,7 @@ from numpy.typing import NDArray
 from digitize import __version__, corpora, datasets, engine, models, recipes
 from digitize.corpora import Source
 from digitize.errors import DatasetError, DeviceError, ModelError, OutputError, UsageError
-from digitize.records import NO_DIGIT, Tiles
+from digitize.records import NO_DIGIT, TILE_SIDE, Tiles
 
 VALIDATION_SHARE = 0.1  # of the training digits
 HELD_LIMIT = 40_000  # tiles of the sheet maker judged after each epoch, at most
@@ -57,7 +56,6 @@ PREFETCH = 8  # batches made ahead of the training step
 
 Bits = Literal[32, 16, 8]
 
-SIDE = 28  # pixels, of a tile
 TURN = math.radians(10)
 SHEAR = 0.2
 SCALE = 1.17  # at most so much larger or smaller, each way by itself
@@ -95,7 +93,6 @@ class Options:
         start: name or folder of a model of the same network whose weights training starts from; fresh where None.
         mixed: run steps in bfloat16; what is judged and saved is float32.
         half: store the weights in 16 bits; for networks so large that it matters.
-        notes: added to the card under "data", one entry for each source that the tile files were made from.
     """
 
     output: Path
@@ -116,7 +113,6 @@ class Options:
     start: Path | None = None
     mixed: bool = False
     half: bool = False
-    notes: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
@@ -536,6 +532,8 @@ def _train_epoch(course: Course, judged: Any) -> Progress:
 def finish(course: Course) -> Path:
     """Fit the temperature, write the model folder, look at the test digits, once, and report.
 
+    A model that is there already is replaced when the new one has been verified and measured, and not before.
+
     Args:
         course: after its `epochs`.
 
@@ -559,18 +557,18 @@ def finish(course: Course) -> Path:
     images, labels = course.pool.tiles(course.kept, 2), course.mnist.train_labels[course.kept]
     tested = len(course.mnist.test_labels) > 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        export(network.with_softmax(course.best, temperature), folder, bits=16 if options.half else 32)
-        card = _card(course, verdict, temperature)
-        models.write_card(folder, card)
-        verify(folder, images[:PARITY_TILES])
-        if tested:
-            images, labels = course.mnist.test_images, course.mnist.test_labels
-        outcome = evaluate(folder, images, labels)
-        if tested:
-            card["accuracy"][course.pool.test_name] = outcome.accuracy
-            card["accuracy"][f"{course.pool.test_name}_loss"] = outcome.loss
-        models.write_card(folder, card)
+        with models.renewed(folder) as made:
+            export(network.with_softmax(course.best, temperature), made, bits=16 if options.half else 32)
+            card = _card(course, verdict, temperature)
+            models.write_card(made, card)
+            verify(made, images[:PARITY_TILES])
+            if tested:
+                images, labels = course.mnist.test_images, course.mnist.test_labels
+            outcome = evaluate(made, images, labels)
+            if tested:
+                card["accuracy"][course.pool.test_name] = outcome.accuracy
+                card["accuracy"][f"{course.pool.test_name}_loss"] = outcome.loss
+            models.write_card(made, card)
         write_report(
             folder / REPORT_FOLDER,
             outcome.probabilities,
@@ -579,6 +577,8 @@ def finish(course: Course) -> Path:
             history=[asdict(record) for record in course.history],
             title=f"{card['name']} on {len(labels):,} {'test' if tested else 'validation'} digits",
         )
+    except ModelError as error:
+        raise ModelError(f"{folder} is left as it was, since the new model is faulty: {error}") from error
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error}): choose another folder") from error
     return folder
@@ -723,7 +723,7 @@ def distort(tiles: NDArray[np.uint8], rng: np.random.Generator, *, gentle: bool 
     # Maps back, from a place in the new tile to one in the old: x' = A (x - centre) + centre.
     linear = np.stack([cosine, cosine * shear * SHEAR - sine, sine, sine * shear * SHEAR + cosine], axis=1)
     linear = linear.reshape(count, 2, 2) / scales[:, :, None]
-    where = (linear.astype(np.float32) @ _GRID).reshape(count, 2, SIDE, SIDE) + np.float32(CENTRE)
+    where = (linear.astype(np.float32) @ _GRID).reshape(count, 2, TILE_SIDE, TILE_SIDE) + np.float32(CENTRE)
     if not gentle:
         where += rng.uniform(-SHIFT, SHIFT, (count, 2, 1, 1)).astype(np.float32)
         where += _SPREAD @ rng.normal(0, BEND, (count, 2, KNOTS, KNOTS)).astype(np.float32) @ _SPREAD.T
@@ -744,9 +744,9 @@ def restroke(tile: NDArray[np.uint8], *, thicker: bool) -> NDArray[np.uint8]:
     Returns:
         uint8 (28, 28).
     """
-    large = cv2.resize(tile, (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(tile, (2 * TILE_SIDE, 2 * TILE_SIDE), interpolation=cv2.INTER_CUBIC)
     changed = cv2.dilate(large, _CROSS) if thicker else cv2.erode(large, _CROSS)
-    small = cv2.resize(changed, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    small = cv2.resize(changed, (TILE_SIDE, TILE_SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8)
     if not thicker and small.sum(dtype=np.int64) * 2 < tile.sum(dtype=np.int64):
         return tile
     return small
@@ -755,11 +755,11 @@ def restroke(tile: NDArray[np.uint8], *, thicker: bool) -> NDArray[np.uint8]:
 def _spreading() -> NDArray[np.float32]:
     """The matrix (28, 5) that interpolates smoothly from knots to pixels."""
     unit = np.eye(KNOTS, dtype=np.float32)
-    return np.asarray(cv2.resize(unit, (KNOTS, SIDE), interpolation=cv2.INTER_CUBIC), np.float32)
+    return np.asarray(cv2.resize(unit, (KNOTS, TILE_SIDE), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-CENTRE = (SIDE - 1) / 2
-_GRID = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE))).reshape(2, -1).astype(np.float32) - CENTRE  # x, y
+CENTRE = (TILE_SIDE - 1) / 2
+_GRID = np.indices((TILE_SIDE, TILE_SIDE))[::-1].reshape(2, -1).astype(np.float32) - CENTRE  # x, y
 _SPREAD = _spreading()
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
@@ -797,7 +797,7 @@ def _held(course: Course) -> tuple[Tiles, Labels]:
     """The held tiles of all files, at most `HELD_LIMIT`, the same ones each time."""
     rng = np.random.default_rng(course.options.seed)
     limit = HELD_LIMIT // max(1, len(course.sets))
-    tiles = [np.zeros((0, SIDE, SIDE, 2), np.uint8)]
+    tiles = [np.zeros((0, TILE_SIDE, TILE_SIDE, 2), np.uint8)]
     labels = [np.zeros(0, np.uint8)]
     for tile_set in course.sets:
         rows = np.flatnonzero(tile_set.held & (tile_set.weights > 0))
@@ -952,7 +952,7 @@ def _card(course: Course, verdict: _Verdict, temperature: float) -> dict[str, An
         "classes": [*models.DIGIT_CLASSES, models.NONE_CLASS][:classes],
         "parameters": network.parameters(course.network),
         "macs": network.macs(course.network),
-        "data": [*course.pool.entries, *tile_entries, *options.notes],
+        "data": [*course.pool.entries, *tile_entries],
         **({"from": course.start} if course.start else {}),
         "seed": options.seed,
         "training": {
@@ -979,8 +979,3 @@ def _card(course: Course, verdict: _Verdict, temperature: float) -> dict[str, An
         "accuracy": accuracy,
         "calibration": {"temperature": temperature},
     }
-
-
-def report(folder: Path) -> str:
-    """The accuracies that a model's card states, as one line of JSON."""
-    return json.dumps(models.load_card(folder).content.get("accuracy", {}))

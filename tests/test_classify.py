@@ -140,7 +140,7 @@ def test_a_device_must_make_sense(folder: Path, device: str) -> None:
 
 def test_auto_falls_back_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "gpu_seen", lambda: True)
-    monkeypatch.setattr(engine, "_gpus", lambda backend: [])
+    monkeypatch.setattr(engine, "keras_gpus", lambda backend: [])
     classifier = Classifier(folder)
     assert classifier.device == "cpu"
     assert "CPU, LiteRT" in classifier.description
@@ -149,7 +149,7 @@ def test_auto_falls_back_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_gpus_road_gives_the_same_on_a_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The padding and the Keras file, with the CPU standing in for a GPU."""
-    monkeypatch.setattr(engine, "_gpus", lambda backend: ["cpu:0"])
+    monkeypatch.setattr(engine, "keras_gpus", lambda backend: ["cpu:0"])
     tiles = some_tiles(130)
     stand_in = Classifier(folder, device="gpu", batch_size=100)
     assert stand_in.device == "gpu:0"

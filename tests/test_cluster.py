@@ -205,6 +205,35 @@ def test_a_job_stops_when_too_much_fails(job: Any, tmp_path: Path) -> None:
     assert closed == [True]
 
 
+def test_a_worker_that_gave_a_part_up_begins_the_next_with_a_process_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+
+    class Pool:
+        def __init__(self, *_: object, **__: object) -> None:
+            said.append("made")
+
+        def start(self) -> None:
+            pass
+
+        def read(self, found: Iterable[Any]) -> Iterator[Any]:
+            raise OutputError("the disk is full")
+
+        def close(self) -> None:
+            said.append("closed")
+
+    monkeypatch.setattr(cluster, "Pool", Pool)
+    monkeypatch.setattr(cluster, "Store", lambda uri: None)
+    monkeypatch.setattr(cluster.Worker, "_check", lambda worker: None)
+    monkeypatch.setattr(parts, "read_part", lambda part, place, target, read: read([]))
+    worker = cluster.Worker(cluster.Plan(batch.Recipe(), "out", "csv", "digit", (), "", 1.0, ()))
+    for _ in range(2):
+        (outcome,) = worker._outcomes((Part("x", (Reference("a.png", "/a.png"),)),))
+        assert str(outcome).startswith("the disk is full (on ")
+    assert said == ["made", "closed"] * 2
+
+
 # On one
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from stub import STROKES, draw_digit
+from test_datasets import encrypt
 
 from digitize import cli, corpora, datasets, relearn
 from digitize.corpora import Source
@@ -39,13 +40,13 @@ def idx_files() -> dict[str, bytes]:
 
 
 def packed(path: Path, files: dict[str, bytes]) -> Path:
-    """A .zip or .tgz of files."""
+    """A .zip, .tar.xz or .tgz of files."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in files.items():
                 archive.writestr(name, content)
         return path
-    with tarfile.open(path, "w:gz") as archive:
+    with tarfile.open(path, "w:xz" if path.suffix == ".xz" else "w:gz") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -424,3 +425,19 @@ def test_an_archive_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest
     for name in ("x.zip", "x.tgz"):
         with pytest.raises(DatasetError, match="expected at most 1000"):
             corpora.read_corpus(packed(tmp_path / name, idx_files()))
+
+
+@pytest.mark.parametrize("name", ["mnist.zip", "mnist.npz"])
+def test_what_is_encrypted_is_named(tmp_path: Path, name: str) -> None:
+    path = encrypt(packed(tmp_path / name, idx_files()) if name.endswith(".zip") else npz(tmp_path / name))
+    with pytest.raises(DatasetError, match=rf"{name} cannot be .*encrypted"):
+        corpora.read_corpus(path)
+
+
+def test_an_archive_that_is_damaged_within_is_named(tmp_path: Path) -> None:
+    path = packed(tmp_path / "mnist.tar.xz", idx_files())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"mnist\.tar\.xz cannot be unpacked"):
+        corpora.read_corpus(path)

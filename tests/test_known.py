@@ -83,6 +83,12 @@ def test_a_file_that_the_server_lacks(home: Path, server: str) -> None:
     assert list((home / "own").iterdir()) == []
 
 
+def test_an_address_that_is_none_is_named(home: Path) -> None:
+    with pytest.raises(DatasetError, match=r"http://h/a b/pendigits-orig\.tra\.Z cannot be fetched"):
+        known.fetch(known.PENDIGITS, mirror="http://h/a b", folder=home / "own")
+    assert list((home / "own").iterdir()) == []
+
+
 def test_offline_and_nothing_cached_names_every_place(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +110,13 @@ def test_offline_and_nothing_cached_names_every_place(
     assert "train-images-idx3-ubyte" in said
     assert "--data" in said
     assert said.count("\n") == 1
+
+
+def test_the_variable_names_the_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "named").mkdir()
+    mnist_npz(home / "named" / "mnist.npz")
+    monkeypatch.setenv("DIGITIZE_DATA", str(home / "named"))
+    assert known.find_mnist() == home / "named"
 
 
 def test_keras_own_cache_is_looked_in(home: Path) -> None:

@@ -156,3 +156,38 @@ def test_a_report_that_is_damaged_is_named(folder: Path) -> None:
 
 def test_default_folder_is_beside_or_inside_the_package() -> None:
     assert models.default_folder().name in ("models", "models_data")
+
+
+def test_a_model_takes_the_place_of_another_whole_or_not_at_all(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / models.NEW_FOLDER).mkdir()
+    (folder / models.NEW_FOLDER / "torn").touch()  # of somebody who was killed
+
+    def make(made: Path) -> None:
+        assert list(made.iterdir()) == []
+        for name in (models.KERAS_FILE, models.TFLITE_FILE):
+            (made / name).write_bytes(b"new")
+        models.write_card(made, content(name="new"))
+
+    def make_badly() -> None:
+        with models.renewed(folder) as made:
+            make(made)
+            raise ModelError("its files disagree")
+
+    with pytest.raises(ModelError, match="disagree"):
+        make_badly()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with models.renewed(folder) as made:
+        make(made)
+        assert models.load_card(folder).name == "small"
+    assert models.load_card(folder).name == "new"
+    assert {path.name for path in folder.iterdir()} == before.keys()
+
+
+def test_a_model_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(models, "file_hash", denied)
+    with pytest.raises(ModelError, match=r"model\.keras cannot be read \(Permission denied\)"):
+        models.load_card(folder)

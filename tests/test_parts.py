@@ -51,6 +51,42 @@ def place(tmp_path: Path) -> Any:
     return Store(str(tmp_path / "out"))
 
 
+class Shelf:
+    """An output's folder that is none: it keeps what is put there, without pyarrow."""
+
+    uri = "shelf"
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def get(self, name: str) -> bytes | None:
+        return self.files.get(name)
+
+    def put(self, name: str, content: bytes) -> None:
+        self.files[name] = content
+
+    def remove(self, name: str) -> None:
+        self.files.pop(name, None)
+
+
+class Cloud:
+    """A store of one object, which fails so often before it is read."""
+
+    def __init__(self, fails: int, kind: str | OSError | None = "folder") -> None:
+        self.fails, self.answer = fails, kind
+
+    def kind(self) -> str | None:
+        if isinstance(self.answer, OSError):
+            raise self.answer
+        return self.answer
+
+    def read(self, path: str) -> bytes:
+        self.fails -= 1
+        if self.fails >= 0:
+            raise OSError("the token has expired")
+        return b"the sheet"
+
+
 def whole(archive: Path) -> Part:
     (part,) = parts.divide(parts.refer([str(archive)]), size=64, mark="m")
     return part
@@ -75,6 +111,28 @@ def test_a_folder_is_listed_no_further_than_is_asked(archive: Path, monkeypatch:
     assert listed == ["archive"]
     assert [one.source for one in found] == ["b.png", "c.png", "deep/d.png"]
     assert listed == ["archive", "deep"]
+
+
+def test_a_share_that_goes_away_while_it_is_listed_ends_the_listing(archive: Path) -> None:
+    found = parts.refer([str(archive)])
+    assert next(found).source == "a.png"
+    archive.rename(archive.with_name("elsewhere"))
+    with pytest.raises(UsageError, match=f"{archive}: .* out of reach: No such file"):
+        list(found)
+
+
+def test_a_folder_that_may_not_be_listed_is_a_sheet_with_its_error(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = sheets._inside
+
+    def refused(folder: Path) -> Any:
+        if folder.name == "deep":
+            raise PermissionError(13, "Permission denied")
+        return inside(folder)
+
+    monkeypatch.setattr(sheets, "_inside", refused)
+    assert [one.error is None for one in parts.refer([str(archive)])] == [True, True, True, False]
 
 
 def test_names_from_several_inputs_are_told_apart(archive: Path, tmp_path: Path) -> None:
@@ -221,6 +279,87 @@ def test_an_error_that_has_passed_leaves_no_row(archive: Path, read: Any, place:
     (archive / "b.png").write_bytes((archive / "a.png").read_bytes())
     assert parts.read_part(part, place, target, read).failed == 0
     assert not place.has(target.file(parts.ERRORS, part.name))
+
+
+# Out of reach
+
+
+@pytest.mark.parametrize("left", [True, False])  # the folder that it was mounted on
+def test_a_share_that_goes_away_leaves_its_part_unread(archive: Path, read: Any, left: bool) -> None:
+    part, shelf, target = whole(archive), Shelf(), Target("csv")
+    elsewhere = archive.with_name("elsewhere")
+
+    def goes_away(found: Iterable[sheets.Sheet]) -> Iterator[SheetReading]:
+        for k, sheet in enumerate(found):
+            if k == 2:
+                archive.rename(elsewhere)
+                if left:
+                    archive.mkdir()
+            yield from read([sheet])
+
+    with pytest.raises(UsageError, match=r"out of reach.*what is finished is kept"):
+        parts.read_part(part, shelf, target, goes_away)  # type: ignore[arg-type]
+    assert shelf.files == {}
+
+    elsewhere.rename(archive)
+    counts = parts.read_part(part, shelf, target, read)  # type: ignore[arg-type]
+    assert (counts.sheets, counts.failed, counts.resumed) == (4, 1, False)
+
+
+def test_a_sheet_that_is_gone_or_cut_short_fails_alone(archive: Path, read: Any) -> None:
+    part, shelf = whole(archive), Shelf()
+    (archive / "a.png").unlink()
+    for name in ("c.png", "deep/d.png"):
+        content = (archive / name).read_bytes()
+        (archive / name).write_bytes(content[: len(content) // 2])
+    counts = parts.read_part(part, shelf, Target("csv"), read)  # type: ignore[arg-type]
+    assert (counts.sheets, counts.failed) == (4, 4)
+    assert parts.finished(part.name, shelf, Target("csv")) is not None  # type: ignore[arg-type]
+
+
+def locked(found: Iterable[sheets.Sheet]) -> Iterator[SheetReading]:
+    """Read as one does who may open none of them."""
+    for sheet in found:
+        yield SheetReading(sheet.source, "", (), f"{sheet.source}: cannot be opened: Permission denied", passing=True)
+
+
+def test_a_part_of_which_nothing_can_be_opened_is_left_unread(archive: Path) -> None:
+    part, shelf = whole(archive), Shelf()
+    with pytest.raises(UsageError, match=r"none of the 4 sheets .*deep/d\.png: cannot be opened: Permission denied"):
+        parts.read_part(part, shelf, Target("csv"), locked)  # type: ignore[arg-type]
+    assert shelf.files == {}
+
+
+def test_a_part_of_one_sheet_that_cannot_be_opened_is_a_row_of_errors(archive: Path) -> None:
+    one, shelf = Part.of(whole(archive).references[:1], "m"), Shelf()
+    assert parts.read_part(one, shelf, Target("csv"), locked).failed == 1  # type: ignore[arg-type]
+    assert Target("csv").file(parts.SHEETS, one.name) in shelf.files
+
+
+OBJECT = Reference("a.png", "bucket/a.png", "s3://bucket", 900, 1)
+
+
+@pytest.mark.parametrize("kind", [None, OSError("the token has expired")])
+def test_a_store_that_does_not_answer_ends_the_job(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "_store", lambda uri: Cloud(2, kind))
+    with pytest.raises(UsageError, match=r"s3://bucket: .* out of reach"):
+        parts.sheet_of(OBJECT)
+
+
+def test_an_object_is_asked_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    for fails, expected in ((0, b"the sheet"), (1, b"the sheet"), (2, None)):
+        cloud = Cloud(fails)
+        monkeypatch.setattr(parts, "_store", lambda uri, cloud=cloud: cloud)
+        sheet = parts.sheet_of(OBJECT)
+        assert sheet.content == expected
+        assert (sheet.error is None) == (expected is not None)
+    assert sheet.error == "s3://bucket: a.png: cannot be fetched: the token has expired; try again"
+
+
+def test_an_object_that_is_too_large_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "_store", lambda uri: pytest.fail("it was"))
+    sheet = parts.sheet_of(replace(OBJECT, size=parts.LARGEST_OBJECT + 1))
+    assert "larger than" in str(sheet.error)
 
 
 def test_numbers_are_held_to_rules_and_written_a_row_each(archive: Path, read: Any, place: Any) -> None:

@@ -79,6 +79,35 @@ def test_exporting_again_writes_the_same_files(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in target.rglob("*.png")} == before
 
 
+def test_another_decision_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    about, _ = read(tmp_path)
+    target = tmp_path / "tiles"
+    relearn.export(said(about, "9", "0"), about, target)
+    relearn.export(said(about, "7", ""), about, target)
+    assert sorted(path.parent.name for path in target.rglob("*.png")) == ["7", "none"]
+    relearn.export(said(about, "9"), about, target)
+    assert sorted(path.parent.name for path in target.rglob("*.png")) == ["9", "none"]
+
+
+def test_sheets_of_one_name_are_told_apart_whatever_the_results_tell(tmp_path: Path) -> None:
+    target = tmp_path / "tiles"
+    about, _ = read(tmp_path)
+    relearn.export(said(about, "9"), about, target)
+    with write.open_output(tmp_path / "digits.csv") as output:
+        write.write_csv(about.sheets, output, write.Generator("", "", ""))
+    told_less = results.load(tmp_path / "digits.csv")  # without the sheet's hash
+    assert told_less.sheets[0].sha256 != about.sheets[0].sha256
+    relearn.export(said(told_less, "7"), told_less, target)
+    assert [path.parent.name for path in target.rglob("*.png")] == ["7"]
+
+    with Image.open(tmp_path / "sheet.png") as picture:
+        gray = np.asarray(picture).copy()
+    gray[-1, -1] ^= 1  # another sheet, under the same name
+    Image.fromarray(gray).save(tmp_path / "sheet.png")
+    relearn.export(said(told_less, "3"), told_less, target)
+    assert sorted(path.parent.name for path in target.rglob("*.png")) == ["3", "7"]
+
+
 def test_corrections_of_other_results_are_refused(tmp_path: Path) -> None:
     about, _ = read(tmp_path)
     other = Corrections("digits.json", "0" * 64, 9, said(about, "9").decisions, ())

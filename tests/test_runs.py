@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tiny
 
-from digitize import checkpoint, cli, evaluate, eventlog, models, recipes, runs, train
+from digitize import checkpoint, cli, datasets, evaluate, eventlog, models, recipes, runs, train
 from digitize.errors import DeviceError, ModelError, OutputError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -146,6 +146,49 @@ def test_ctrl_c_leaves_a_model_and_can_be_taken_up(
     assert runs.finished(folder)
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in (models.KERAS_FILE, models.TFLITE_FILE, models.CARD_FILE)}
+
+
+def test_a_model_is_replaced_by_a_whole_one_alone(
+    whole: Path, mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(whole, folder)
+    before = files_of(folder)
+    options = tiny.options(folder, mnist, epochs=1, seed=8)
+
+    def disagree(made: Path, images: Any) -> None:
+        assert models.load_card(made).content["seed"] == 8
+        raise ModelError("its two files disagree")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "verify", disagree)
+        with pytest.raises(ModelError, match="mine is left as it was, since the new model is faulty: its two files"):
+            runs.run(options, overwrite=True)
+    assert files_of(folder) == before
+    assert not (folder / models.NEW_FOLDER).exists()
+    runs.run(options, resume=True)
+    assert models.load_card(folder).content["seed"] == 8
+    assert not (folder / models.NEW_FOLDER).exists()
+
+
+def test_a_model_that_is_trained_on_in_its_own_folder_can_be_taken_up(
+    whole: Path, mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, other = tmp_path / "mine", tmp_path / "other"
+    shutil.copytree(whole, folder)
+    options = tiny.options(folder, mnist, start=folder, epochs=2)
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 20)  # in the second of its two epochs
+        assert runs.run(options, overwrite=True).interrupted
+    assert datasets.file_hash(folder / models.KERAS_FILE) != datasets.file_hash(whole / models.KERAS_FILE)
+    runs.run(options, resume=True)
+    runs.run(tiny.options(other, mnist, start=whole, epochs=2))
+    assert alike(folder, other)
+    assert models.load_card(folder).content["from"] == models.load_card(other).content["from"]
+
+
 def test_stopped_in_its_first_epoch_it_is_not_finished(
     whole: Path, mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +274,19 @@ def test_a_damaged_checkpoint_is_named(course: train.Course, mnist: Path) -> Non
     path = checkpoint.path_in(course.options.output)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ModelError, match=r"state\.npz cannot be read.*--overwrite"):
+        checkpoint.load(train.prepare(tiny.options(course.options.output, mnist, epochs=2)))
+
+
+def test_a_run_from_another_model_is_not_the_same_run(whole: Path, course: train.Course, mnist: Path) -> None:
+    with pytest.raises(UsageError, match="another from:"):
+        checkpoint.load(train.prepare(tiny.options(course.options.output, mnist, epochs=2, start=whole)))
+
+
+def test_a_checkpoint_of_another_version_is_named(
+    course: train.Course, mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "SCHEMA", "digitize-checkpoint/9")
+    with pytest.raises(ModelError, match=r"its schema is 'digitize-checkpoint/1', not 'digitize-checkpoint/9'"):
         checkpoint.load(train.prepare(tiny.options(course.options.output, mnist, epochs=2)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import sys
 import threading
 import warnings
 import zlib
@@ -174,6 +175,18 @@ def test_too_much_on_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sheets, "MAX_STDIN_BYTES", 3)
     (sheet,) = find(["-"], stdin=io.BytesIO(b"1234"))
     assert "more than" in str(sheet.error)
+
+
+def test_a_standard_input_that_is_closed_or_fails_is_a_sheet_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    (sheet,) = find(["-"], stdin=Failing())
+    assert sheet.error == "standard input: cannot be read: Input/output error; give a file"
+    monkeypatch.setattr(sys, "stdin", None)
+    (sheet,) = find(["-"])
+    assert "standard input: is closed" in str(sheet.error)
 
 
 def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_the_card_says_what_was_done(trained: tuple[Path, list[train.Progress]],
     assert content["data"][0]["files"]["writers.npz"] == datasets.file_hash(data / "writers.npz")
     assert content["data"][1]["sha256"] == datasets.file_hash(tiles)
     assert content["seed"] == 5
-    assert not [path for path in folder.iterdir() if path.name.startswith(".export")]
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
 def test_the_folder_classifies(trained: tuple[Path, list[train.Progress]]) -> None:

@@ -166,7 +166,19 @@ def test_killed_after_its_last_step_it_only_has_to_be_written(file: Path, tmp_pa
     assert all((a == b).all() for a, b in zip(found, course.mean.get_weights(), strict=True))
 
 
-def interrupted_at(step: int, options: Options) -> runs.Course:
+@pytest.mark.usefixtures("small")
+def test_a_detector_that_is_trained_on_in_its_own_folder_can_be_taken_up(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    runs.run(tiny.detector_options(folder, file, steps=1))
+    began = models.load_card(folder).content["files"][models.KERAS_FILE]
+    options = tiny.detector_options(folder, file, start=folder, steps=3)
+    interrupted_at(2, options, overwrite=True)
+    assert models.load_card(folder).content["files"][models.KERAS_FILE] != began
+    assert not runs.run(options, resume=True).interrupted
+    assert models.load_card(folder).content["from"]["sha256"] == began
+
+
+def interrupted_at(step: int, options: Options, *, overwrite: bool = False) -> runs.Course:
     """Train, and send this process what Ctrl-C sends at a step."""
     before = train_detector.prefetched
 
@@ -178,7 +190,7 @@ def interrupted_at(step: int, options: Options) -> runs.Course:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(train_detector, "prefetched", told)
-        course = runs.run(options)
+        course = runs.run(options, overwrite=overwrite)
     assert course.interrupted
     return course
 

@@ -1,0 +1,25 @@
+"""Result files are read back whole, and what is none is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from digitize import results, write
+from digitize.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("wide.csv", ",".join(write.COLUMNS) + "\n" + "9" * (1 << 18) + "\n", "field larger than"),
+        ("deep.json", "[" * 200_000, "recursion"),
+        ("deep.jsonl", "[" * 200_000, "recursion"),
+    ],
+)
+def test_cells_and_nests_that_are_too_large_are_refused(tmp_path: Path, name: str, content: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(UsageError, match=f"{name}: .*{said}"):
+        results.load(path)
