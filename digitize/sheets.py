@@ -154,6 +154,16 @@ def parse_pages(text: str) -> PageRange:
     return PageRange(tuple(spans))
 
 
+def check_dpi(dpi: float) -> None:
+    """Hold the resolution at which PDF pages are rendered to `DPI_RANGE`.
+
+    Raises:
+        UsageError: it is out of range, or no number.
+    """
+    if not DPI_RANGE[0] <= dpi <= DPI_RANGE[1]:
+        raise UsageError(f"--dpi {dpi:g}: must lie between {DPI_RANGE[0]} and {DPI_RANGE[1]}; 300 suits most sheets")
+
+
 def find(inputs: Sequence[str], *, stdin: BinaryIO | None = None) -> list[Sheet]:
     """List the sheets that the inputs name: files, folders, patterns, and ``-`` for standard input.
 
@@ -205,8 +215,7 @@ def load(
         SheetError: the sheet, or a page of it, cannot be read.
         UsageError: `dpi` is out of range.
     """
-    if not DPI_RANGE[0] <= dpi <= DPI_RANGE[1]:
-        raise UsageError(f"--dpi {dpi:g}: must lie between {DPI_RANGE[0]} and {DPI_RANGE[1]}; 300 suits most sheets")
+    check_dpi(dpi)
     name = _name(origin, source)
     head = _first_bytes(origin, name)
     is_pdf = b"%PDF-" in head or name.lower().endswith(".pdf")

@@ -20,7 +20,7 @@ import pytest
 from readers import LoaderRecipe
 from scenes import Scene, drawn, open_scene
 
-from digitize import ledger, models, watch, write
+from digitize import batch, ledger, models, watch, write
 from digitize.errors import ModelError, OutputError, UsageError
 from digitize.ledger import Found, Ledger
 from digitize.records import Box, Digit, Line, Number, PageReading, SheetReading
@@ -301,6 +301,12 @@ def test_folders_in_one_another_are_refused(scene: Scene) -> None:
     (scene.place / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be made"):
         watch.watch(Options(scene.inbox, scene.place / "file"))
+
+
+def test_a_resolution_that_none_can_have_is_refused_before_any_sheet_fails() -> None:
+    for dpi in (10.0, 3000.0, float("nan")):
+        with pytest.raises(UsageError, match="--dpi"):
+            batch.Recipe(dpi=dpi)
 
 
 def test_a_second_watch_on_the_same_folders_is_refused(scene: Scene) -> None:

@@ -11,7 +11,7 @@ import pytest
 from readers import Parrot, Refuser
 
 from digitize import workers
-from digitize.errors import ModelError
+from digitize.errors import ModelError, OutputError
 from digitize.sheets import Sheet
 from digitize.workers import Limits, Pool
 
@@ -76,6 +76,22 @@ def test_a_bug_fails_its_sheet_and_says_what_it_was(pool: Pool, tmp_path: Path) 
     readings = list(pool.read(sheets_of(tmp_path, "bug.png", "a.png")))
     assert "RuntimeError: a planted bug" in str(readings[0].error)
     assert readings[1].error is None
+
+
+def test_what_is_not_the_fault_of_a_sheet_is_raised(pool: Pool, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no room"):
+        list(pool.read(sheets_of(tmp_path, "a.png", "full.png", "b.png")))
+
+
+def test_what_is_raised_beside_an_outcome_is_raised_after_it(pool: Pool, tmp_path: Path) -> None:
+    while pool.idle < 2:
+        pool.wait(None)
+    for ticket, sheet in enumerate(sheets_of(tmp_path, "full.png", "a.png")):
+        pool.submit(ticket, sheet)
+    assert all(worker.pipe.poll(60) for worker in pool._workers), "both have answered"
+    assert [outcome.ticket for outcome in pool.wait(0)] == [1]
+    with pytest.raises(OutputError, match="no room"):
+        pool.wait(0)
 
 
 def test_what_forbids_to_start_is_raised() -> None:
