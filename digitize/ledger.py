@@ -15,8 +15,11 @@ ever cuts a file, and none is replaced but the list of the pages of review.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
 import json
+import logging
 import os
 import shutil
 import sqlite3
@@ -31,6 +34,8 @@ from digitize import journal, reviews, write
 from digitize.errors import OutputError
 from digitize.records import SheetReading
 
+log = logging.getLogger("digitize")
+
 OWN_FOLDER = ".digitize"
 BASE_FILE = "journal.sqlite"
 LOCK_FILE = "lock"
@@ -38,6 +43,13 @@ NEW_FOLDER = "new"
 ALL_FILE = "all.csv"
 RESULTS, FAILED, DONE = "results", "failed", "done"
 FIRST_NUMBER = 2  # of a second content under a name: 1.png~2
+COPY_BYTES = 1 << 20  # at a time
+# What writing fails with where the fault may be the name's: too long, letters that the file system does not take, or a
+# folder of it that is a file here or belongs to somebody else.
+OF_NAMES = frozenset(
+    getattr(errno, name)
+    for name in "ENAMETOOLONG EINVAL EILSEQ ENOTDIR EISDIR EEXIST EACCES EPERM".split()  # noqa: SIM905
+)
 
 State = Literal["read", "failed"]
 
@@ -237,12 +249,12 @@ class Ledger:
         return self._carry_out("read", found, write_all, settle)
 
     def list_failed(self, found: Found, error: str, origin: Path) -> str:
-        """Put a sheet that cannot be read into failed/ with the reason beside it.
+        """Put a sheet that cannot be read into failed/ with the reason beside it; the reason alone where it is gone.
 
         Args:
             found: the file.
             error: one line that says why.
-            origin: where it lies; may be gone.
+            origin: where it lies; may be gone, or not to be read.
 
         Returns:
             The name it has below failed/.
@@ -255,14 +267,7 @@ class Ledger:
             target = self.outbox / FAILED / name
             target.parent.mkdir(parents=True, exist_ok=True)
             fresh = self._own / NEW_FOLDER / "sheet"
-            fresh.unlink(missing_ok=True)
-            with suppress(FileNotFoundError):  # gone meanwhile: what is left to keep is the error
-                try:
-                    os.link(origin, fresh)
-                except FileNotFoundError:
-                    raise
-                except OSError:  # on another file system, or on one without links
-                    shutil.copyfile(origin, fresh)
+            if _link_or_copy(origin, fresh):
                 fresh.replace(target)
             said = {"source": found.name, "sha256": found.sha256, "error": error, "at": _now()}
             note = self._own / NEW_FOLDER / "error.json"
@@ -349,28 +354,46 @@ class Ledger:
         write_all: Callable[[str, int], None],
         settle: Callable[[sqlite3.Connection, str], None],
     ) -> str:
-        """Note what is to be written, write it, and take the note back together with listing it."""
+        """Write a sheet and list it; under a plain name where it is its own that cannot be written."""
         with self._door():
-            if self._torn:
-                self._mend()
             name = self._free_name(found.name, state)
-            length = self._length()
-            self._torn = True
-            with self._transaction() as base:
-                base.execute("INSERT INTO intent VALUES (1, ?, ?, ?)", (state, name, length))
             try:
-                write_all(name, length)
-                with self._transaction() as base:
-                    settle(base, name)
-                    _put_file(base, found, state)
-                    base.execute("DELETE FROM troubles WHERE path = ?", (found.path,))
-                    base.execute("DELETE FROM intent")
-            except (OSError, OutputError, sqlite3.Error):
-                with suppress(OSError, sqlite3.Error):  # the next one mends it where this is not possible now
-                    self._mend()
-                raise
-            self._torn = False
+                self._carry_out_as(name, state, found, write_all, settle)
+            except (OSError, OutputError) as error:
+                if not _is_of_name(error):
+                    raise
+                name, wanted = self._free_name(_plain_name(found), state), name
+                self._carry_out_as(name, state, found, write_all, settle)
+                log.warning("%s: cannot be written under this name; it is listed as %s", wanted, name)
             return name
+
+    def _carry_out_as(
+        self,
+        name: str,
+        state: State,
+        found: Found,
+        write_all: Callable[[str, int], None],
+        settle: Callable[[sqlite3.Connection, str], None],
+    ) -> None:
+        """Note what is to be written, write it, and take the note back together with listing it."""
+        if self._torn:
+            self._mend()
+        length = self._length()
+        self._torn = True
+        with self._transaction() as base:
+            base.execute("INSERT INTO intent VALUES (1, ?, ?, ?)", (state, name, length))
+        try:
+            write_all(name, length)
+            with self._transaction() as base:
+                settle(base, name)
+                _put_file(base, found, state)
+                base.execute("DELETE FROM troubles WHERE path = ?", (found.path,))
+                base.execute("DELETE FROM intent")
+        except (OSError, OutputError, sqlite3.Error):
+            with suppress(OSError, sqlite3.Error):  # the next one mends it where this is not possible now
+                self._mend()
+            raise
+        self._torn = False
 
     def _mend(self) -> None:
         """Undo what was begun and not finished."""
@@ -378,21 +401,29 @@ class Ledger:
         row = base.execute("SELECT state, name, length FROM intent").fetchone()
         if row is not None:
             state, name, length = row
+            self._unwrite(state, name)
+            if state == "read" and self._length() > length:
+                with (self.outbox / ALL_FILE).open("rb+") as stream:
+                    stream.truncate(length)
+                    os.fsync(stream.fileno())
+            base.execute("DELETE FROM intent")
+        self._torn = False
+
+    def _unwrite(self, state: str, name: str) -> None:
+        """Remove what was written of a sheet."""
+        try:
             if state == "read":
                 target = self._results(name)
                 for part in target.parent.glob(f".{_escaped(target.name[: write.MAX_STEM])}.*.part"):
                     part.unlink()
                 target.unlink(missing_ok=True)
-                if self._length() > length:
-                    with (self.outbox / ALL_FILE).open("rb+") as stream:
-                        stream.truncate(length)
-                        os.fsync(stream.fileno())
             else:
                 target = self.outbox / FAILED / name
                 target.unlink(missing_ok=True)
                 target.with_name(target.name + ".json").unlink(missing_ok=True)
-            base.execute("DELETE FROM intent")
-        self._torn = False
+        except OSError as error:
+            if not _is_of_name(error):  # else nothing can have been written under it either
+                raise
 
     def _append(self, reading: SheetReading, length: int) -> None:
         """Write a sheet's rows behind the others', and see that they are on the disk."""
@@ -422,8 +453,8 @@ class Ledger:
     def _free_name(self, wanted: str, state: State) -> str:
         """The name itself, or with a number where another content has it."""
         base = self._connected()
-        folder, slash, last = os.fsencode(wanted).decode(errors="backslashreplace").rpartition("/")
-        wanted = folder + slash + write.fitting(last)
+        parts = os.fsencode(wanted).decode(errors="backslashreplace").split("/")
+        wanted = "/".join(map(write.fitting, parts))
         name, number = wanted, FIRST_NUMBER
         while True:
             taken = base.execute("SELECT 1 FROM listed WHERE name = ?", (name,)).fetchone()
@@ -495,6 +526,42 @@ def _put_file(base: sqlite3.Connection, found: Found, state: State) -> None:
 def _listing(found: Found, name: str, state: State, counts: tuple[int, int, str | None]) -> tuple[object, ...]:
     """A row of `listed`; `counts` are its digits, those to review, and the error."""
     return (found.path, found.sha256, name, state, *counts, _now())
+
+
+def _link_or_copy(origin: Path, target: Path) -> bool:
+    """Whether a file could be kept as `target`, which is replaced; not where it is gone or cannot be read.
+
+    Raises:
+        OSError: `target` cannot be written.
+    """
+    target.unlink(missing_ok=True)
+    with suppress(OSError):  # on another file system, on one without links, or somebody else's
+        os.link(origin, target)
+        return True
+    try:
+        source = origin.open("rb")
+    except OSError:
+        return False
+    with source, target.open("wb") as copy:
+        while True:
+            try:
+                block = source.read(COPY_BYTES)
+            except OSError:
+                return False
+            if not block:
+                return True
+            copy.write(block)
+
+
+def _is_of_name(error: OSError | OutputError) -> bool:
+    """Whether what cannot be written may be writable under another name."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in OF_NAMES
+
+
+def _plain_name(found: Found) -> str:
+    """A name that every file system takes, the same for the same path."""
+    return f"sheet-{hashlib.sha256(found.path).hexdigest()[:16]}{Path(found.name).suffix.lower()}"
 
 
 def _now() -> str:

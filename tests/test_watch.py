@@ -5,6 +5,7 @@ A scenario runs in a thread of its own beside the watch, and waits for what the 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from readers import LoaderRecipe
@@ -467,6 +469,62 @@ def test_a_model_that_is_swapped_is_loaded_anew_and_a_broken_one_waited_for(scen
 def reading(text: str) -> SheetReading:
     digits = tuple(Digit(int(c), 0.5, 1, 0.25, "review", Box(9 * k, 1, 8, 9)) for k, c in enumerate(text))
     return SheetReading("", "", (PageReading(1, 99, 20, (Line((Number(digits),)),)),))
+
+
+@pytest.fixture
+def book(scene: Scene) -> Iterator[Ledger]:
+    """A ledger in the OUTBOX."""
+    opened = Ledger(scene.outbox)
+    opened.open(scene.inbox)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("at", ["open", "read"])
+def test_of_a_sheet_that_may_not_be_read_the_reason_is_kept(
+    scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    opens = Path.open
+
+    def refuse(path: Path, *how: Any, **more: Any) -> Any:
+        if path == scene.inbox / "1.png":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opens(path, *how, **more)
+
+    origin = Path("/proc/self/mem")  # can be opened; to read where nothing is mapped is an error
+    if at == "open":
+        origin = scene.inbox / "1.png"
+        monkeypatch.setattr("os.link", refuse)
+        monkeypatch.setattr(Path, "open", refuse)
+    elif not origin.exists():
+        pytest.skip("no file here that can be opened and not read")
+    assert book.list_failed(Found("1.png", 1, 1), "it is locked", origin) == "1.png"
+    monkeypatch.undo()
+    assert scene.files("failed") == ["1.png.json"]
+    assert scene.failures() == {"1.png": "it is locked"}
+
+
+def test_a_sheet_that_cannot_be_written_under_its_name_is_listed_under_another(scene: Scene, book: Ledger) -> None:
+    for name in ("1.png", "1.png.csv/2.png"):  # a folder where a result lies
+        book.list_read(Found(name, 1, 1, name), name, reading("904"))
+    for name in ("a.png", "a.png/b.png"):
+        (scene.inbox / "a").write_text("dear reader")
+        book.list_failed(Found(name, 1, 1, name), "is text", scene.inbox / "a")
+    assert book.list_read(Found("3.png", 1, 1, "cc"), "k", reading("37")) == "3.png"
+    (plain,) = (name for name in scene.listed() if name.startswith("sheet-"))
+    assert scene.listed() == {"1.png": "904", plain: "904", "3.png": "37"}
+    notes = {json.loads(path.read_text())["source"]: path.stem for path in (scene.outbox / "failed").glob("*.json")}
+    assert sorted(notes) == ["a.png", "a.png/b.png"]
+    assert (scene.outbox / "failed" / notes["a.png/b.png"]).read_text() == "dear reader"
+    assert scene.heard.count("cannot be written under this name") == 2
+
+
+def test_folders_whose_names_are_long_and_no_text_are_listed(scene: Scene, book: Ledger) -> None:
+    name = os.fsdecode(b"\xff" * 70 + b"/1.png")
+    listed = book.list_read(Found(name, 1, 1, "aa"), "k", reading("904"))
+    assert listed.startswith(r"\xff\xff")
+    assert listed.endswith("/1.png")
+    assert scene.listed() == {listed: "904"}
 
 
 class Killed(BaseException):
