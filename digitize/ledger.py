@@ -331,14 +331,24 @@ class Ledger:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 origin.rename(target)
-            except OSError:  # on another file system
-                fresh = self._own / NEW_FOLDER / "sheet"
-                shutil.copyfile(origin, fresh)
-                with fresh.open("rb+") as stream:
-                    os.fsync(stream.fileno())
-                shutil.copystat(origin, fresh)
-                fresh.replace(target)
-                origin.unlink()
+            except OSError as error:
+                if error.errno != errno.EXDEV:  # nor could a copy be followed by taking the sheet away
+                    raise
+                self._move_over(origin, target)
+
+    def _move_over(self, origin: Path, target: Path) -> None:
+        """Move a file to another file system, or leave it where it is and no copy of it."""
+        fresh = self._own / NEW_FOLDER / "sheet"
+        shutil.copyfile(origin, fresh)
+        with fresh.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        shutil.copystat(origin, fresh)
+        fresh.replace(target)
+        try:
+            origin.unlink()
+        except OSError:
+            target.unlink()
+            raise
 
     def tally(self) -> Tally:
         """What was done so far."""

@@ -527,6 +527,31 @@ def test_folders_whose_names_are_long_and_no_text_are_listed(scene: Scene, book:
     assert scene.listed() == {listed: "904"}
 
 
+@pytest.mark.parametrize("forbidden", ["rename", "unlink"])
+def test_a_sheet_that_cannot_be_taken_away_is_not_copied_again_and_again(
+    scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch, forbidden: str
+) -> None:
+    origin = scene.inbox / "1.png"
+    origin.write_bytes(b"a sheet")
+    does = Path.unlink
+
+    def refuse_rename(*_: object) -> None:
+        number = errno.EACCES if forbidden == "rename" else errno.EXDEV
+        raise OSError(number, os.strerror(number))
+
+    def refuse_unlink(path: Path, *how: Any, **more: Any) -> None:
+        if path == origin:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        does(path, *how, **more)
+
+    monkeypatch.setattr(Path, "rename", refuse_rename)
+    monkeypatch.setattr(Path, "unlink", refuse_unlink)
+    with pytest.raises(OutputError, match="Permission denied"):
+        book.take_away(origin, "1.png")
+    assert scene.files("done") == []
+    assert origin.read_bytes() == b"a sheet"
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing that the ledger would catch."""
 
