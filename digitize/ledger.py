@@ -74,6 +74,7 @@ TABLES = (
         one INTEGER PRIMARY KEY CHECK (one = 1), state TEXT NOT NULL, name TEXT NOT NULL, length INTEGER NOT NULL
     )""",
     "CREATE TABLE IF NOT EXISTS troubles (path BLOB PRIMARY KEY, error TEXT NOT NULL, tries INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS aside (path BLOB PRIMARY KEY)",  # sheets that are being put away: `away.py`
     *reviews.TABLES,
     "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
 )
@@ -214,6 +215,21 @@ class Ledger:
         """Note why a file is to be tried again."""
         with self._door():
             self._connected().execute("INSERT OR REPLACE INTO troubles VALUES (?, ?, ?)", (found.path, error, tries))
+
+    def set_aside(self) -> list[str]:
+        """Names of files that may have been set aside to be put away, and have not been."""
+        with self._door():
+            return [os.fsdecode(path) for (path,) in self._connected().execute("SELECT path FROM aside ORDER BY path")]
+
+    def note_aside(self, name: str) -> None:
+        """Note that a file is going to be set aside."""
+        with self._door():
+            self._connected().execute("INSERT OR REPLACE INTO aside VALUES (?)", (os.fsencode(name),))
+
+    def forget_aside(self, name: str) -> None:
+        """Note that a file is set aside no longer."""
+        with self._door():
+            self._connected().execute("DELETE FROM aside WHERE path = ?", (os.fsencode(name),))
 
     def list_read(self, found: Found, key: str, reading: SheetReading) -> str:
         """Write a sheet that was read: its results, its rows in all.csv, and that it is done.

@@ -36,6 +36,7 @@ from types import FrameType
 from typing import Literal
 
 from digitize import batch, journal, ledger, models, reviews, sheets, workers
+from digitize.away import PREFIX, Away, Done
 from digitize.engine import usable_cores
 from digitize.errors import DigitizeError, OutputError, SheetError, UsageError
 from digitize.ledger import Found, Ledger, State, Tally
@@ -44,8 +45,6 @@ from digitize.records import SheetReading
 from digitize.write import Generator
 
 log = logging.getLogger("digitize")
-
-Done = Literal["keep", "move", "delete"]
 
 IGNORED = (".*", "Thumbs.db", "@eaDir", "*.part", "*.tmp", "~$*")  # what other programs keep beside sheets
 SETTLE_SECONDS = 3.0  # without a change, from which a file is taken for whole
@@ -191,6 +190,7 @@ class _Watcher:
         self._options = options
         self._inbox = options.inbox
         self._ledger = Ledger(options.outbox)
+        self._away = Away(self._ledger, self._inbox, options.done)
         self._counts = Counts()
         self._files: dict[str, _File] = {}
         self._handled: dict[str, tuple[int, int, State]] = {}
@@ -202,7 +202,7 @@ class _Watcher:
         self._passed_over: set[str] = set()
         self._troubles: dict[str, float] = {}
         self._next_walk = self._next_beat = 0.0
-        self._next_pool = self._next_write = self._next_page = 0.0
+        self._next_pool = self._next_write = self._next_page = self._next_away = 0.0
         self._unseen = reviews.Unseen()
         self._generator = Generator("", "", "")
         self._pool: workers.Pool | None = None
@@ -276,6 +276,7 @@ class _Watcher:
         if not self._hold_inbox_again():
             self._next_walk = now + self._options.trouble_pause
             return
+        self._finish_putting_away()
         there = set()
         try:
             for found in _walk(self._inbox, self._pass_over):
@@ -579,19 +580,33 @@ class _Watcher:
         if state == "read" and self._options.done != "keep":
             self._put_away(found, name)
 
-    def _put_away(self, found: Found, name: str) -> None:
-        """Move or delete a sheet that was read, if what lies there is still what was read."""
-        path = self._inbox / found.name
+    def _put_away(self, found: Found, listed: str) -> None:
+        """Move or delete a sheet that was read; what has come into its place meanwhile is looked at as new."""
+        if time.monotonic() < self._next_away:
+            return
         try:
-            if sheets.sha256(path) != (found.sha256 or self._ledger.hash_of(found.name)):
-                del self._handled[found.name]
-                self._look_at(found)
-            elif self._options.done == "move":
-                self._ledger.take_away(path, name or found.name)
-            else:
-                path.unlink()
+            if self._away.put_away(found.name, listed or found.name):
+                return
         except (OSError, DigitizeError) as error:
-            self._say("done", f"{path}: was read, and cannot be put away: {error}; it is tried again")
+            self._no_putting_away(f"{self._inbox / found.name}: was read, and cannot be put away", error)
+            return
+        self._handled.pop(found.name, None)
+        there = _found(self._inbox, found.name)
+        if there is not None:
+            self._look_at(there)
+
+    def _finish_putting_away(self) -> None:
+        """Go on with sheets that one that was killed was putting away."""
+        try:
+            for name in self._away.finish():
+                self._handled.pop(name, None)
+        except (OSError, DigitizeError) as error:
+            self._no_putting_away(f"{self._inbox}: holds a sheet under a name with a dot, {PREFIX}...", error)
+
+    def _no_putting_away(self, what: str, error: OSError | DigitizeError) -> None:
+        reason = error.strerror if isinstance(error, OSError) else error
+        self._say("done", f"{what}: {reason}; it is tried again")
+        self._next_away = time.monotonic() + self._options.trouble_pause  # what is put back is an event, too
 
     # The inbox, and talk
 

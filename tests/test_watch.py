@@ -22,7 +22,8 @@ import pytest
 from readers import LoaderRecipe
 from scenes import Scene, drawn, open_scene
 
-from digitize import batch, ledger, models, watch, write
+from digitize import batch, ledger, models, sheets, watch, write
+from digitize.away import Away, Done
 from digitize.errors import ModelError, OutputError, UsageError
 from digitize.ledger import Found, Ledger
 from digitize.records import Box, Digit, Line, Number, PageReading, SheetReading
@@ -177,6 +178,28 @@ def test_a_sheet_that_was_read_before_a_kill_is_put_away_after(scene: Scene) -> 
     assert (scene.inbox / "1.png").exists()
     assert scene.once(done="delete") == Counts()
     assert not (scene.inbox / "1.png").exists()
+
+
+@pytest.mark.parametrize("done", ["move", "delete"])
+def test_what_comes_into_the_place_of_a_sheet_that_is_put_away_is_read(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, done: str
+) -> None:
+    scene.put("1.png", "904")
+    scene.once()
+    hashes = sheets.sha256
+
+    def replaced(origin: Path | bytes) -> str:
+        """Another sheet arrives as soon as the one before was looked at."""
+        monkeypatch.setattr("digitize.sheets.sha256", hashes)
+        digest = hashes(origin)
+        (scene.inbox / "1.png").write_bytes(drawn("37"))
+        return digest
+
+    monkeypatch.setattr("digitize.sheets.sha256", replaced)
+    scene.once(done=done)
+    assert scene.listed() == {"1.png": "904", "1.png~2": "37"}
+    assert scene.files("done") == (["1.png", "1.png~2"] if done == "move" else [])
+    assert list(scene.inbox.iterdir()) == []
 
 
 # What fails
@@ -554,6 +577,84 @@ def test_a_sheet_that_cannot_be_taken_away_is_not_copied_again_and_again(
 
 class Killed(BaseException):
     """Stands for a kill: nothing that the ledger would catch."""
+
+
+def put_read(scene: Scene, book: Ledger) -> Path:
+    """A sheet in the inbox that stands in the ledger as read."""
+    path = scene.inbox / "1.png"
+    path.write_bytes(b"a sheet")
+    book.list_read(Found("1.png", 7, 1, sheets.sha256(path)), "k", reading("904"))
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*")}
+
+
+@pytest.mark.parametrize(
+    ("done", "came", "inbox", "away"),
+    [
+        ("move", None, {}, {"1.png": b"a sheet"}),
+        ("delete", None, {}, {}),
+        ("keep", None, {"1.png": b"a sheet"}, {}),
+        ("move", b"another", {"1.png": b"another"}, {"1.png": b"a sheet"}),
+        ("keep", b"another", {"1.png": b"another"}, {"1.png": b"a sheet"}),
+    ],
+)
+def test_what_a_kill_left_set_aside_is_put_away(
+    scene: Scene,
+    book: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    done: Done,
+    came: bytes | None,
+    inbox: dict[str, bytes],
+    away: dict[str, bytes],
+) -> None:
+    def kill(*_: object) -> None:
+        raise Killed
+
+    path = put_read(scene, book)
+    with monkeypatch.context() as patched:
+        patched.setattr("digitize.ledger.Ledger.take_away", kill)
+        with pytest.raises(Killed):
+            Away(book, scene.inbox, "move").put_away("1.png", "1.png")
+    assert not path.exists()
+    if came is not None:
+        path.write_bytes(came)
+    assert Away(book, scene.inbox, done).finish() == []
+    assert contents(scene.inbox) == inbox
+    assert contents(scene.outbox / "done") == away
+    assert book.set_aside() == []
+
+
+def test_what_is_not_what_was_read_is_put_back(scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put_read(scene, book)
+    path.write_bytes(b"another")
+    assert not Away(book, scene.inbox, "delete").put_away("1.png", "1.png")
+    assert contents(scene.inbox) == {"1.png": b"another"}
+    rename = Path.rename
+
+    def and_one_more_comes(origin: Path, target: Path) -> None:
+        rename(origin, target)
+        monkeypatch.undo()
+        path.write_bytes(b"a third")
+
+    monkeypatch.setattr(Path, "rename", and_one_more_comes)
+    assert not Away(book, scene.inbox, "delete").put_away("1.png", "1.png")
+    assert contents(scene.inbox) == {"1.png": b"a third", "1~2.png": b"another"}
+
+
+def test_what_cannot_be_put_away_is_put_back(scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    put_read(scene, book)
+    monkeypatch.setattr("digitize.ledger.Ledger.take_away", fail)
+    with pytest.raises(OutputError, match="full"):
+        Away(book, scene.inbox, "move").put_away("1.png", "1.png")
+    assert contents(scene.inbox) == {"1.png": b"a sheet"}
+    assert book.set_aside() == []
 
 
 @pytest.mark.parametrize("at", ["ledger._put_file", "ledger.Ledger._append", "write._take_place"])
