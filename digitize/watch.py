@@ -27,7 +27,7 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
@@ -99,11 +99,13 @@ class Counts:
 
     Attributes:
         read, failed: sheets.
+        unlooked: whether it gave up looking through a folder of the inbox; only with `Options.once`.
         stopped_by: the signal that ended it; 0 where it came to its end.
     """
 
     read: int = 0
     failed: int = 0
+    unlooked: bool = False
     stopped_by: int = 0
 
     @property
@@ -175,8 +177,11 @@ def status(outbox: Path) -> str:
     lines.append(f"failed: {tally.failed} sheets")
     lines += [f"  {name}: {error}" for name, error in tally.last_failures]
     if inbox.is_dir():
-        waiting = [found for found in _walk(inbox) if handled.get(found.name, ())[:2] != (found.size, found.mtime_ns)]
-        lines.append(f"waiting: {len(waiting)} files")
+        missed: list[Path] = []
+        there = list(_walk(inbox, miss=lambda path, _: missed.append(path)))
+        waiting = [found for found in there if handled.get(found.name, ())[:2] != (found.size, found.mtime_ns)]
+        beyond = f", and what lies in {len(missed)} folders that cannot be looked at" if missed else ""
+        lines.append(f"waiting: {len(waiting)} files{beyond}")
     else:
         lines.append(f"waiting: not known, {inbox} is not there")
     lines += [f"  {name}: tried {tries} times: {error}" for name, error, tries in tally.troubles]
@@ -200,6 +205,8 @@ class _Watcher:
         self._tickets = 0
         self._outcomes: deque[tuple[str, SheetReading, bool]] = deque()  # read, and still to be written
         self._passed_over: set[str] = set()
+        self._missed: list[str] = []  # folders and files that could not be looked at in the walk under way
+        self._blind = 0  # walks on end in which not everything could be
         self._troubles: dict[str, float] = {}
         self._next_walk = self._next_beat = 0.0
         self._next_pool = self._next_write = self._next_page = self._next_away = 0.0
@@ -255,7 +262,8 @@ class _Watcher:
             self._collect()
         self._write_pages(math.inf)
         tally = f"{self._counts.read} sheets read, {self._counts.failed} failed"
-        log.info("%s: %s", "stopped" if self._counts.stopped_by else "nothing waits any more", tally)
+        ended = "not everything could be looked at" if self._counts.unlooked else "nothing waits any more"
+        log.info("%s: %s", "stopped" if self._counts.stopped_by else ended, tally)
         return self._counts
 
     def _is_over(self) -> bool:
@@ -263,33 +271,45 @@ class _Watcher:
         if self._counts.stopped_by:
             written = not self._outcomes or "outbox" in self._troubles  # a full disk is not waited for
             return not self._in_hand and written
-        if not self._options.once or self._files or self._outcomes or self._inbox_place is None:
+        if not self._options.once or self._files or self._outcomes:
             return False
+        if self._blind >= TRIES:
+            self._counts.unlooked = True
+            return True
+        if self._blind:
+            return False  # what could not be looked at is tried again first
         self._walk(time.monotonic())
-        return not self._files
+        return not self._files and not self._blind
 
     # Looking
 
     def _walk(self, now: float) -> None:
         """Look at every file of the inbox."""
         self._next_walk = now + min(self._options.rescan, self._options.poll or self._options.rescan)
-        if not self._hold_inbox_again():
+        self._missed.clear()
+        whole = self._hold_inbox_again() and self._look_at_all()
+        self._blind = 0 if whole else self._blind + 1
+        if not whole and (self._options.once or not self._missed):
             self._next_walk = now + self._options.trouble_pause
-            return
+
+    def _look_at_all(self) -> bool:
+        """Look at every file of the inbox, which is held; whether all of them could be seen."""
         self._finish_putting_away()
         there = set()
         try:
-            for found in _walk(self._inbox, self._pass_over):
+            for found in _walk(self._inbox, self._pass_over, self._miss):
                 there.add(found.name)
                 self._look_at(found)
         except OSError as error:
             self._say("inbox", f"{self._inbox}: cannot be looked through: {error.strerror}; it is tried again")
-            self._next_walk = now + self._options.trouble_pause
-            return
+            return False
+        if self._missed:
+            return False  # nor can be said what is gone
         for name in [name for name, file in self._files.items() if file.state == "seen" and name not in there]:
             self._forget(name)
         for name in [name for name in self._handled if name not in there]:
             del self._handled[name]  # should it come back, its content tells whether it is known
+        return True
 
     def _look_at(self, found: Found) -> None:
         """Take in what lies at one path."""
@@ -343,7 +363,7 @@ class _Watcher:
             if name == os.curdir or name.startswith(os.pardir):
                 self._next_walk = 0.0
                 continue
-            for found in _walk(self._inbox, self._pass_over, below=name):
+            for found in _walk(self._inbox, self._pass_over, self._miss, below=name):
                 self._look_at(found)
 
     def _forget(self, name: str) -> None:
@@ -355,6 +375,11 @@ class _Watcher:
         if name not in self._passed_over and name != INBOX_FILE:
             self._passed_over.add(name)
             log.info("%s: is left alone; files that are read end in %s", name, " ".join(sorted(sheets.SUFFIXES)))
+
+    def _miss(self, path: Path, error: OSError) -> None:
+        """Note that a folder or file could not be looked at."""
+        self._missed.append(str(path))
+        log.warning("%s: cannot be looked at: %s; it is tried again", path, error.strerror)
 
     # Reading
 
@@ -774,12 +799,19 @@ def _is_ignored(name: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in IGNORED)
 
 
-def _walk(inbox: Path, pass_over: object = None, *, below: str = "") -> Iterator[Found]:
+def _walk(
+    inbox: Path,
+    pass_over: Callable[[str], None] = lambda _: None,
+    miss: Callable[[Path, OSError], None] = lambda *_: None,
+    *,
+    below: str = "",
+) -> Iterator[Found]:
     """The regular files at or below a path of the inbox that may be sheets; links are not followed.
 
     Args:
         inbox: the folder.
-        pass_over: called with the name of each file that is of no known kind, if it is given.
+        pass_over: called with the name of each file that is of no known kind.
+        miss: called with the path of what could not be looked at, and why.
         below: path within it; empty for all.
 
     Raises:
@@ -801,13 +833,13 @@ def _walk(inbox: Path, pass_over: object = None, *, below: str = "") -> Iterator
             if not name:
                 raise
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                log.warning("%s: cannot be looked at: %s; it is tried again", path, error.strerror)
+                miss(path, error)
             continue
         if not stat.S_ISREG(facts.st_mode):
             continue
         if path.suffix.lower() in sheets.SUFFIXES:
             yield Found(name, facts.st_size, facts.st_mtime_ns)
-        elif callable(pass_over):
+        else:
             pass_over(name)
 
 

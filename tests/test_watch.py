@@ -124,6 +124,43 @@ def test_a_listener_that_fails_does_not_end_the_watch(scene: Scene, monkeypatch:
     assert scene.listed() == {"1.png": "904"}
 
 
+@pytest.mark.parametrize("times", [2, 1000])
+def test_nothing_is_said_to_wait_where_not_everything_was_looked_at(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    scene.put("1.png", "904")
+    scene.put("a/2.png", "37")
+    lists, left = Path.iterdir, times
+
+    def fail(path: Path) -> Iterator[Path]:
+        nonlocal left
+        if path == scene.inbox / "a" and left:
+            left -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return lists(path)
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    counts = scene.once()
+    if times < watch.TRIES:
+        assert counts == Counts(read=2)
+        assert scene.heard.count("nothing waits any more") == 1
+    else:
+        assert counts == Counts(read=1, unlooked=True)
+        assert scene.heard.count("a: cannot be looked at") >= watch.TRIES
+        assert scene.heard.count("nothing waits any more") == 0
+        assert "waiting: 0 files, and what lies in 1 folders that" in watch.status(scene.outbox)
+
+
+def test_an_inbox_that_stays_away_is_not_waited_for_by_a_watch_that_is_to_end(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go(*_: object, **__: object) -> None:
+        shutil.rmtree(scene.inbox, ignore_errors=True)
+
+    monkeypatch.setattr("digitize.watch._Watcher._start_pool", go)
+    assert scene.once() == Counts(unlooked=True)
+
+
 # Once each
 
 
