@@ -399,6 +399,7 @@ class _Watcher:
             try:
                 file.found = replace(file.found, sha256=sheets.sha256(path))
             except SheetError as error:
+                file.state = "reading"  # until its outcome is written
                 self._outcomes.append((name, SheetReading(name, "", (), str(error), passing=True), False))
                 continue
             file.key = journal.key_of(file.found.sha256, self._pool.mark)
@@ -580,19 +581,19 @@ class _Watcher:
             self._counts.read += 1
             self._settled_as(found, "read", name)
             return
-        if there is None:
-            if self._inbox_place is not None and self._inbox.is_dir():
-                self._forget(found.name)
-                return
-            file.tries -= 1  # the whole inbox is gone: that is not its fault
-        file.tries += 1
-        if (reading.passing and file.tries < TRIES) or (died and file.tries < DEADLY_TRIES):
-            pause = self._options.pause * PAUSE_GROWTH ** max(0, file.tries - 1)
+        inbox_there = self._inbox_place is not None and self._inbox.is_dir()
+        if there is None and inbox_there:
+            self._forget(found.name)
+            return
+        tries = file.tries + (there is not None)  # where the whole inbox is gone, that is not its fault
+        if (reading.passing and tries < TRIES) or (died and tries < DEADLY_TRIES):
+            self._ledger.note_trouble(found, reading.error, tries)
+            file.tries = tries
+            pause = self._options.pause * PAUSE_GROWTH ** max(0, tries - 1)
             log.warning("%s; it is tried again in %g s", reading.error, pause)
-            self._ledger.note_trouble(found, reading.error, file.tries)
             self._wait(file, pause)
             return
-        tried = f" (tried {file.tries} times)" if file.tries > 1 else ""
+        tried = f" (tried {tries} times)" if tries > 1 else ""
         name = self._ledger.list_failed(found, reading.error + tried, self._inbox / found.name)
         log.error("%s%s", reading.error, tried)
         self._counts.failed += 1

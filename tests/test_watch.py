@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import resource
@@ -24,7 +25,7 @@ from scenes import Scene, drawn, open_scene
 
 from digitize import batch, ledger, models, sheets, watch, write
 from digitize.away import Away, Done
-from digitize.errors import ModelError, OutputError, UsageError
+from digitize.errors import ModelError, OutputError, UnsettledSheetError, UsageError
 from digitize.ledger import Found, Ledger
 from digitize.records import Box, Digit, Line, Number, PageReading, SheetReading
 from digitize.watch import Counts, Options
@@ -413,6 +414,61 @@ def test_a_full_disk_is_waited_out(scene: Scene) -> None:
     assert scene.listed() == {"0.png": "904", "1.png": "37", "2.png": "5216"}
     assert scene.files("failed") == []
     assert [name for name in scene.files(".") if name.endswith(".part")] == []
+
+
+def test_a_full_disk_is_no_try_of_a_file(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, left = Ledger.note_trouble, watch.TRIES
+    noted = []
+
+    def fail(book: Ledger, found: Found, error: str, tries: int) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            raise OutputError("the disk is full")
+        noted.append(tries)
+        notes(book, found, error, tries)
+
+    monkeypatch.setattr(Ledger, "note_trouble", fail)
+    (scene.inbox / "1.png").write_bytes(b"")
+    assert scene.once() == Counts(failed=1)
+    assert noted == list(range(1, watch.TRIES))
+
+
+class Idle:
+    """Stands for processes that have nothing to do."""
+
+    idle, mark = 1, "a mark"
+
+    def close(self) -> None:
+        """End them."""
+
+
+def test_a_sheet_that_vanishes_while_the_disk_is_full_is_no_failure(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock(path: Path) -> str:
+        raise UnsettledSheetError(f"{path}: is locked")
+
+    def fail(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("digitize.watch._Watcher._start_pool", lambda _: None)
+    monkeypatch.setattr("digitize.watch._Watcher._have_pool", lambda _: True)
+    monkeypatch.setattr("digitize.sheets.sha256", lock)
+    scene.put("1.png", "904")
+    with watch._Watcher(Options(scene.inbox, scene.outbox, settle=0.0, trouble_pause=0.0, poll=60.0)) as watcher:
+        watcher._pool = Idle()
+        with monkeypatch.context() as full:
+            full.setattr(Ledger, "note_trouble", fail)
+            watcher._walk(0.0)
+            watcher._settle(math.inf)
+            watcher._feed()
+        scene.put("1.png", "3721")
+        watcher._walk(0.0)
+        (scene.inbox / "1.png").unlink()
+        watcher._settle(math.inf)
+        watcher._write()
+    assert scene.heard.count("1.png: is gone from the inbox") == 1
 
 
 @pytest.fixture
