@@ -214,7 +214,8 @@ class Ledger:
     def note_trouble(self, found: Found, error: str, tries: int) -> None:
         """Note why a file is to be tried again."""
         with self._door():
-            self._connected().execute("INSERT OR REPLACE INTO troubles VALUES (?, ?, ?)", (found.path, error, tries))
+            row = (found.path, _text(error), tries)
+            self._connected().execute("INSERT OR REPLACE INTO troubles VALUES (?, ?, ?)", row)
 
     def set_aside(self) -> list[str]:
         """Names of files that may have been set aside to be put away, and have not been."""
@@ -551,7 +552,13 @@ def _put_file(base: sqlite3.Connection, found: Found, state: State) -> None:
 
 def _listing(found: Found, name: str, state: State, counts: tuple[int, int, str | None]) -> tuple[object, ...]:
     """A row of `listed`; `counts` are its digits, those to review, and the error."""
-    return (found.path, found.sha256, name, state, *counts, _now())
+    digits, review, error = counts
+    return (found.path, found.sha256, name, state, digits, review, None if error is None else _text(error), _now())
+
+
+def _text(said: str) -> str:
+    """A text as SQLite takes it: what is no text in a file's name as backslash escapes."""
+    return write.encoded(said).decode()
 
 
 def _link_or_copy(origin: Path, target: Path) -> bool:

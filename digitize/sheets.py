@@ -216,7 +216,7 @@ def load(
         UsageError: `dpi` is out of range.
     """
     check_dpi(dpi)
-    name = _name(origin, source)
+    name = name_of(origin, source)
     head = _first_bytes(origin, name)
     is_pdf = b"%PDF-" in head or name.lower().endswith(".pdf")
     some = False
@@ -235,7 +235,7 @@ def sha256(origin: Path | bytes) -> str:
     """
     if isinstance(origin, bytes):
         return hashlib.sha256(origin).hexdigest()
-    name = _name(origin)
+    name = name_of(origin)
     _require_file(origin, name)
     try:
         with origin.open("rb") as stream:
@@ -284,7 +284,7 @@ def below(folder: Path) -> Iterator[Sheet]:
                 seen.add((facts.st_dev, facts.st_ino))
                 waiting.append(iter(_inside(path)))
             except OSError as error:
-                yield Sheet(str(path), error=str(_unopened(_name(path), error)))
+                yield Sheet(str(path), error=str(_unopened(name_of(path), error)))
 
 
 def _inside(folder: Path) -> list[tuple[Path, bool]]:
@@ -339,7 +339,7 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def _name(origin: Path | bytes, source: str = STDIN) -> str:
+def name_of(origin: Path | bytes, source: str = STDIN) -> str:
     """What a sheet is called where something is wrong with it; bytes that came from elsewhere go by their source."""
     if isinstance(origin, bytes):
         return "standard input" if source == STDIN else _printable(source)

@@ -42,7 +42,7 @@ from digitize.errors import DigitizeError, OutputError, SheetError, UsageError
 from digitize.ledger import Found, Ledger, State, Tally
 from digitize.options import INBOX_FILE
 from digitize.records import SheetReading
-from digitize.write import Generator
+from digitize.write import Generator, encoded
 
 log = logging.getLogger("digitize")
 
@@ -185,7 +185,7 @@ def status(outbox: Path) -> str:
     else:
         lines.append(f"waiting: not known, {inbox} is not there")
     lines += [f"  {name}: tried {tries} times: {error}" for name, error, tries in tally.troubles]
-    return "\n".join(lines)
+    return encoded("\n".join(lines)).decode()  # names that are no text, too
 
 
 class _Watcher:

@@ -357,7 +357,7 @@ def _failed(task: tuple[int, sheets.Sheet], why: str) -> Outcome:
     digest = ""
     with suppress(SheetError):
         digest = sheets.sha256(sheet.origin)
-    where = str(sheet.path) if sheet.path is not None else sheet.source
+    where = sheets.name_of(sheet.path or b"", sheet.source)
     return Outcome(ticket, SheetReading(sheet.source, digest, (), f"{where}: {why}"), died=True)
 
 
@@ -419,7 +419,7 @@ def _serve(pipe: connection.Connection, make: MakeReader, mib: int, level: int) 
 
 def _read(reader: Reader, sheet: sheets.Sheet) -> SheetReading | DigitizeError:
     """Read a sheet; whatever is raised is that sheet's failure, but for errors that say whose else it is."""
-    where = str(sheet.path) if sheet.path is not None else sheet.source
+    where = sheets.name_of(sheet.path or b"", sheet.source)
     try:
         return reader.read(sheet)
     except SheetError as error:

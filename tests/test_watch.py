@@ -816,6 +816,29 @@ def test_names_that_are_no_text_are_listed(scene: Scene) -> None:
     assert scene.once() == Counts()
 
 
+def test_a_name_that_is_no_text_may_bring_its_process_down_and_be_tried_again(scene: Scene, book: Ledger) -> None:
+    name = os.fsdecode(b"crash\xff.png")
+    book.close()
+    try:
+        scene.put(name)
+    except OSError:
+        pytest.skip("this file system takes only text for names")
+    assert scene.once() == Counts(failed=1)
+    assert r"crash\xff.png" in watch.status(scene.outbox)
+    (error,) = scene.failures().values()
+    assert r"crash\udcff.png: the process that read it" in error
+
+
+def test_trouble_with_a_name_that_is_no_text_is_noted_and_said(scene: Scene, book: Ledger) -> None:
+    name = os.fsdecode(b"\xff.png")
+    scene.put(name)
+    book.note_trouble(Found(name, 1, 1), f"{name}: is locked", 1)
+    book.list_failed(Found(name, 2, 2), f"{name}: is text", scene.inbox / name)
+    said = watch.status(scene.outbox)
+    said.encode()
+    assert r"\xff.png: \udcff.png: is text" in said
+
+
 def test_names_as_long_as_can_be_are_listed(scene: Scene) -> None:
     names = [f"{letter * 251}.png" for letter in "ab"]
     names.append("ü" * 125 + ".png")
