@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -268,15 +268,24 @@ class Pool:
             raise refusal
 
     def _spawn(self) -> _Worker:
+        """Start a worker.
+
+        Raises:
+            ModelError: the system lets no more processes or files be opened.
+        """
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        arguments = (theirs, self._make, self._limits.mib, log.getEffectiveLevel())
-        process = context.Process(target=_serve, args=arguments, name="digitize-reader", daemon=True)
-        try:
-            with _signals_held():
-                process.start()
-        finally:
-            theirs.close()
+        with ExitStack() as ends:
+            try:
+                ours, theirs = context.Pipe()
+                ends.callback(ours.close)
+                arguments = (theirs, self._make, self._limits.mib, log.getEffectiveLevel())
+                process = context.Process(target=_serve, args=arguments, name="digitize-reader", daemon=True)
+                with closing(theirs), _signals_held():
+                    process.start()
+            except OSError as error:
+                why = f"a process to read sheets cannot be started: {error.strerror or error}"
+                raise ModelError(f"{why}; try again, with fewer --jobs") from error
+            ends.pop_all()
         return _Worker(process, ours, time.monotonic())
 
     def _fill(self) -> None:
@@ -316,7 +325,7 @@ class Pool:
         return _failed(worker.task, f"the process that read it {how}; check the file, or scan it again")
 
     def _welcome(self, worker: _Worker, message: _Ready) -> ModelError | None:
-        if self._mark and message.mark != self._mark and any(other.ready for other in self._workers):
+        if self._mark and message.mark != self._mark:
             self._workers.remove(worker)
             _end(worker)
             return ModelError("the model was changed while sheets were read: start again to read all of them alike")

@@ -86,6 +86,20 @@ class Parrot:
 
 
 @dataclass(frozen=True)
+class Changing:
+    """Makes parrots, each with another mark: as if the model was changed between them."""
+
+    folder: Path
+
+    def __call__(self) -> Parrot:
+        """Count, and make one."""
+        made = Parrot()
+        made.mark = f"parrot {len(list(self.folder.iterdir()))}"  # type: ignore[misc]
+        (self.folder / f"{os.getpid()}").write_text("")
+        return made
+
+
+@dataclass(frozen=True)
 class Refuser:
     """Makes nothing: there is no model."""
 

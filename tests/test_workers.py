@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from readers import Parrot, Refuser
+from readers import Changing, Parrot, Refuser
 
 from digitize import workers
 from digitize.errors import ModelError, OutputError
@@ -97,6 +98,28 @@ def test_what_is_raised_beside_an_outcome_is_raised_after_it(pool: Pool, tmp_pat
 def test_what_forbids_to_start_is_raised() -> None:
     with Pool(Refuser(), workers=2) as pool, pytest.raises(ModelError, match="a test has none"):  # type: ignore[arg-type]
         pool.start()
+
+
+def test_a_process_that_cannot_be_started_is_said_and_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", fail)
+    before = len(list(Path("/dev/fd").iterdir()))
+    with Pool(Parrot, workers=2) as pool:
+        for _ in range(3):
+            with pytest.raises(ModelError, match="cannot be started"):
+                pool.start()
+        assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_a_model_that_is_changed_while_sheets_are_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    found = sheets_of(tmp_path, "a.png", "crash.png", "b.png")
+    with Pool(Changing(tmp_path / "made"), workers=1) as pool:
+        pool.start()
+        with pytest.raises(ModelError, match="was changed"):
+            list(pool.read(found))
 
 
 def test_a_process_that_is_killed_while_idle_is_replaced(pool: Pool, tmp_path: Path) -> None:
