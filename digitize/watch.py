@@ -55,6 +55,7 @@ FIRST_PAUSE, PAUSE_GROWTH = 5.0, 3.0  # seconds before the second try, and times
 REVIEW_SECONDS = 60.0  # between pages of review, unless one is full: one a sheet would be many to go through
 TROUBLE_PAUSE = 5.0  # seconds until a full disk, a missing inbox or an invalid model is looked at again
 EVENT_STEP, EVENT_DEBOUNCE, EVENT_TIMEOUT = 50, 200, 1000  # ms that events are gathered for
+LOCK_SECONDS, LOCK_PAUSE = 1.0, 0.05  # that a lock is tried for, and between tries
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -140,7 +141,8 @@ def watch(options: Options) -> Counts:
         What was done.
 
     Raises:
-        UsageError: the folders lie in one another, are watched already, or this platform has no locks.
+        UsageError: the folders lie in one another, are watched already, the inbox may not be listed, or this platform
+            has no locks.
         OutputError: the OUTBOX cannot be written at the start; what happens later is waited out.
         ModelError, DeviceError: the model cannot be loaded at the start.
     """
@@ -150,7 +152,7 @@ def watch(options: Options) -> Counts:
             (outbox / ledger.OWN_FOLDER).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{outbox}: cannot be made: {error.strerror}; choose another with -o") from error
-        held.enter_context(_locked(outbox / ledger.OWN_FOLDER / ledger.LOCK_FILE, outbox))
+        held.enter_context(_locked(outbox / ledger.OWN_FOLDER / ledger.LOCK_FILE, outbox, OutputError))
         watcher = held.enter_context(_Watcher(replace(options, inbox=inbox, outbox=outbox)))
         return watcher.run()
 
@@ -170,7 +172,8 @@ def status(outbox: Path) -> str:
     finally:
         book.close()
     inbox = Path(tally.inbox)
-    lines = [f"{inbox} -> {outbox}: {'a watch is running' if _is_held(own / ledger.LOCK_FILE) else 'no watch runs'}"]
+    running = {True: "a watch is running", False: "no watch runs", None: "whether a watch runs is not known"}
+    lines = [f"{inbox} -> {outbox}: {running[_is_held(own / ledger.LOCK_FILE)]}"]
     lines.append(f"read: {tally.read} sheets, {tally.digits} digits, {tally.review} to review")
     beside = f"; {tally.unseen} sheets wait for the next" if tally.unseen else ""
     lines.append(f"to look at: {tally.pages} pages written into {outbox / reviews.FOLDER}{beside}")
@@ -640,12 +643,12 @@ class _Watcher:
         """Lock the inbox, and listen for its events.
 
         Raises:
-            UsageError: another watch has it.
+            UsageError: another watch has it, or it may not be listed.
             OSError: it is not there.
         """
         place = _place(self._inbox)
         held = ExitStack()
-        held.enter_context(_locked(self._inbox, self._inbox))
+        held.enter_context(_locked(self._inbox, self._inbox, UsageError))
         if self._options.poll is None:
             self._events = _Events(self._inbox, self._woken)
             self._events.start()
@@ -880,22 +883,29 @@ def _stamp(recipe: batch.Recipe) -> tuple[object, ...]:
 
 
 @contextmanager
-def _locked(path: Path, what: Path) -> Iterator[None]:
+def _locked(path: Path, what: Path, refusal: type[DigitizeError]) -> Iterator[None]:
     """Hold a lock that is gone with the process that holds it, on a file, or on a folder itself.
+
+    Args:
+        path: the file, made if it is not there, or the folder.
+        what: of which it is the lock.
+        refusal: raised where it cannot be opened.
 
     Raises:
         UsageError: another process holds it, or there are no such locks here.
-        OSError: there is no such folder.
     """
     try:
         import fcntl
     except ImportError as error:
         raise UsageError("digitize watch needs locks of a kind that this system lacks; use Linux or macOS") from error
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    handle = os.open(path, flags, 0o644)
+    try:
+        flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+        handle = os.open(path, flags, 0o644)
+    except OSError as error:
+        raise refusal(f"{path}: cannot be opened: {error.strerror}; see who may, or choose another folder") from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _patiently(lambda: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise UsageError(f"{what}: is in use by another digitize watch; end that, or choose another") from error
         except OSError as error:  # some network file systems lock no folders
@@ -905,13 +915,40 @@ def _locked(path: Path, what: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _is_held(path: Path) -> bool:
-    """Whether a process holds a lock."""
+def _patiently(lock: Callable[[], None]) -> None:
+    """Try to lock for a while: who asks for the status of a watch holds its lock for a moment.
+
+    Raises:
+        OSError: as the last try did.
+    """
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            lock()
+            return
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(LOCK_PAUSE)
+
+
+def _is_held(path: Path) -> bool | None:
+    """Whether a process holds the lock that a file is; None where that cannot be told."""
     try:
-        with _locked(path, path):
-            return False
-    except UsageError:
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return False
 
 
 __all__ = ["Counts", "Options", "Tally", "status", "watch"]

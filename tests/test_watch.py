@@ -6,6 +6,7 @@ A scenario runs in a thread of its own beside the watch, and waits for what the 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import math
 import os
@@ -383,6 +384,38 @@ def test_a_second_watch_on_the_same_folders_is_refused(scene: Scene) -> None:
 
     scene.play(second)
     assert scene.once() == Counts(), "the lock is gone with the one who held it"
+
+
+def test_folders_that_may_not_be_opened_are_said(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    opens = os.open
+    forbidden = scene.outbox / ledger.OWN_FOLDER / ledger.LOCK_FILE
+
+    def refuse(path: Any, *how: Any, **more: Any) -> int:
+        if path == forbidden:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opens(path, *how, **more)
+
+    book = Ledger(scene.outbox)
+    (scene.outbox / ledger.OWN_FOLDER).mkdir(parents=True)
+    book.open(scene.inbox)
+    book.close()
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(OutputError, match="lock: cannot be opened: Permission denied"):
+        scene.once()
+    assert "whether a watch runs is not known" in watch.status(scene.outbox)
+    forbidden = scene.inbox
+    with pytest.raises(UsageError, match="inbox: cannot be opened: Permission denied"):
+        scene.once()
+
+
+def test_who_asks_for_the_status_keeps_no_watch_from_starting(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = scene.place / "lock"
+    asking = os.open(lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    assert watch._is_held(lock) is False, "another who asks is no watch"
+    monkeypatch.setattr("digitize.watch.time.sleep", lambda _: os.close(asking))
+    with watch._locked(lock, lock, OutputError):
+        assert watch._is_held(lock) is True
 
 
 def test_a_model_that_is_not_there_is_an_error_at_the_start(scene: Scene) -> None:
