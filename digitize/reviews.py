@@ -162,12 +162,13 @@ def write_index(base: sqlite3.Connection, outbox: Path) -> None:
     """Write the list of the pages that are there; those that somebody has put away are left out.
 
     Raises:
-        OutputError: it cannot be written.
+        OSError, OutputError: it cannot be written.
     """
     rows = base.execute("SELECT number, at, sheets, looks, first, last FROM pages ORDER BY number DESC").fetchall()
     there = [row for row in rows if (outbox / FOLDER / f"{row[0]:04d}.html").exists()]
     if not rows:
         return
+    (outbox / FOLDER).mkdir(exist_ok=True)  # somebody may have put away all of it
     with write.open_output(outbox / FOLDER / INDEX) as output:
         before, after = review.index_parts()
         output.write(before)
