@@ -7,7 +7,8 @@
     done/       sheets that were read, with ``--done move``
     .digitize/  the ledger itself (SQLite), the lock, and files that are still being written
 
-A sheet counts as done when the ledger says so, and by then all that belongs to it is on the disk. Before anything is
+A sheet counts as done when the ledger says so, and by then all that belongs to it is on the disk; of a link in failed/
+its name is, and its content when whoever put it into the inbox, or the system, sees to that. Before anything is
 written, the ledger notes what is to be written and how long all.csv is: whoever finds such a note at the start knows
 that the one before was killed in the middle, cuts all.csv back to that length and begins this sheet again. Nothing else
 ever cuts a file, and none is replaced but the list of the pages of review.
@@ -28,7 +29,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from digitize import journal, reviews, write
 from digitize.errors import OutputError
@@ -252,7 +253,7 @@ class Ledger:
         def write_all(name: str, length: int) -> None:
             named = replace(reading, source=name)
             target = self._results(name)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             with write.open_output(target) as output:
                 write.write_csv([named], output, NOBODY)
             self._append(named, length)
@@ -282,14 +283,17 @@ class Ledger:
 
         def write_all(name: str, length: int) -> None:
             target = self.outbox / FAILED / name
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             fresh = self._own / NEW_FOLDER / "sheet"
             if _link_or_copy(origin, fresh):
                 fresh.replace(target)
             said = {"source": found.name, "sha256": found.sha256, "error": error, "at": _now()}
             note = self._own / NEW_FOLDER / "error.json"
-            note.write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
+            with note.open("wb") as stream:
+                stream.write(write.encoded(json.dumps(said, indent=1, ensure_ascii=False) + "\n"))
+                _settle(stream)
             note.replace(target.with_name(target.name + ".json"))
+            write.settle_folder(target.parent)
 
         def settle(base: sqlite3.Connection, name: str) -> None:
             listing = _listing(found, name, "failed", (0, 0, error))
@@ -345,9 +349,10 @@ class Ledger:
             while target.exists():
                 target = self.outbox / DONE / f"{name}~{number}"
                 number += 1
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             try:
                 origin.rename(target)
+                write.settle_folder(target.parent)
             except OSError as error:
                 if error.errno != errno.EXDEV:  # nor could a copy be followed by taking the sheet away
                     raise
@@ -358,9 +363,10 @@ class Ledger:
         fresh = self._own / NEW_FOLDER / "sheet"
         shutil.copyfile(origin, fresh)
         with fresh.open("rb+") as stream:
-            os.fsync(stream.fileno())
+            _settle(stream)
         shutil.copystat(origin, fresh)
         fresh.replace(target)
+        write.settle_folder(target.parent)
         try:
             origin.unlink()
         except OSError:
@@ -432,7 +438,7 @@ class Ledger:
             if state == "read" and self._length() > length:
                 with (self.outbox / ALL_FILE).open("rb+") as stream:
                     stream.truncate(length)
-                    os.fsync(stream.fileno())
+                    _settle(stream)
             base.execute("DELETE FROM intent")
         self._torn = False
 
@@ -465,8 +471,9 @@ class Ledger:
                 if stream.read(1) != b"\n":  # somebody has edited it
                     stream.write(b"\n")
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+            _settle(stream)
+        if not length:
+            write.settle_folder(self.outbox)
 
     def _length(self) -> int:
         try:
@@ -582,8 +589,23 @@ def _link_or_copy(origin: Path, target: Path) -> bool:
             except OSError:
                 return False
             if not block:
+                _settle(copy)
                 return True
             copy.write(block)
+
+
+def _settle(stream: BinaryIO) -> None:
+    """See that what was written to a file is on the disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, and see that they are on the disk."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        write.settle_folder(place.parent)
 
 
 def _is_of_name(error: OSError | OutputError) -> bool:

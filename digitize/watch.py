@@ -187,7 +187,9 @@ def status(outbox: Path) -> str:
         lines.append(f"waiting: {len(waiting)} files{beyond}")
     else:
         lines.append(f"waiting: not known, {inbox} is not there")
-    lines += [f"  {name}: tried {tries} times: {error}" for name, error, tries in tally.troubles]
+    for name, error, tries in tally.troubles:
+        if not inbox.is_dir() or _found(inbox, name) is not None:  # else it has gone since
+            lines.append(f"  {name}: tried {tries} times: {error}")
     return encoded("\n".join(lines)).decode()  # names that are no text, too
 
 

@@ -668,6 +668,42 @@ def test_a_sheet_that_cannot_be_written_under_its_name_is_listed_under_another(s
     assert scene.heard.count("cannot be written under this name") == 2
 
 
+@pytest.mark.parametrize("state", ["read", "failed"])
+def test_what_is_done_is_on_the_disk_with_the_folders_that_name_it(
+    scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    settled: set[int] = set()
+
+    def settle(handle: int) -> None:
+        settled.add(os.fstat(handle).st_ino)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr("os.fsync", settle)
+    monkeypatch.setattr("os.link", refuse)
+    found = Found("a/b/1.png", 1, 1, "aa")
+    if state == "read":
+        book.list_read(found, "k", reading("904"))
+        wanted = ["all.csv", "results/a/b/1.png.csv", "."]
+        folders = ["results/a/b", "results/a", "results"]
+    else:
+        scene.put("1.png")
+        book.list_failed(found, "is text", scene.inbox / "1.png")
+        wanted = ["failed/a/b/1.png", "failed/a/b/1.png.json"]
+        folders = ["failed/a/b", "failed/a", "failed"]
+    assert {(scene.outbox / name).stat().st_ino for name in wanted + folders} <= settled
+
+
+def test_files_that_are_gone_are_no_trouble(scene: Scene, book: Ledger) -> None:
+    for name in ("1.png", "2.png"):
+        scene.put(name)
+        book.note_trouble(Found(name, 1, 1), "is locked", 2)
+    (scene.inbox / "1.png").unlink()
+    assert "1.png: tried" not in watch.status(scene.outbox)
+    assert "2.png: tried 2 times: is locked" in watch.status(scene.outbox)
+
+
 def test_folders_whose_names_are_long_and_no_text_are_listed(scene: Scene, book: Ledger) -> None:
     name = os.fsdecode(b"\xff" * 70 + b"/1.png")
     listed = book.list_read(Found(name, 1, 1, "aa"), "k", reading("904"))
