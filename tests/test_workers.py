@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 import pytest
@@ -104,13 +105,17 @@ def test_a_process_that_cannot_be_started_is_said_and_leaves_nothing_open(monkey
     def fail(_: object) -> None:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
+    def pipe(*_: object) -> tuple[Connection, Connection]:
+        made = Pipe()
+        ends.extend(made)
+        return made
+
+    ends: list[Connection] = []
+    monkeypatch.setattr("multiprocessing.context.BaseContext.Pipe", pipe)
     monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", fail)
-    before = len(list(Path("/dev/fd").iterdir()))
-    with Pool(Parrot, workers=2) as pool:
-        for _ in range(3):
-            with pytest.raises(ModelError, match="cannot be started"):
-                pool.start()
-        assert len(list(Path("/dev/fd").iterdir())) == before
+    with Pool(Parrot, workers=2) as pool, pytest.raises(ModelError, match="cannot be started"):
+        pool.start()
+    assert [end.closed for end in ends] == [True, True]
 
 
 def test_a_model_that_is_changed_while_sheets_are_read_is_refused(tmp_path: Path) -> None:
