@@ -384,7 +384,7 @@ class _Watcher:
     def _miss(self, path: Path, error: OSError) -> None:
         """Note that a folder or file could not be looked at."""
         self._missed.append(str(path))
-        log.warning("%s: cannot be looked at: %s; it is tried again", path, error.strerror)
+        self._say(f"look at {path}", f"{path}: cannot be looked at: {error.strerror}; it is tried again")
 
     # Reading
 
