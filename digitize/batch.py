@@ -252,6 +252,9 @@ class Recipe:
         model, detector, device, pages, dpi, settings, max_error, overlay, crops, profile: as for `Job`.
         drawn: what comes with readings.
         rules: that numbers are held to before they are drawn; readings come without them.
+
+    Raises:
+        UsageError: `dpi` is out of range: said once, before any sheet is read, and not of each.
     """
 
     model: str | None = None
@@ -267,6 +270,9 @@ class Recipe:
     drawn: Drawn = field(default_factory=Drawn)
     rules: tuple[Rule, ...] = ()
     profile: bool = False
+
+    def __post_init__(self) -> None:
+        sheets.check_dpi(self.dpi)
 
     @property
     def draws(self) -> bool:

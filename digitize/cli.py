@@ -384,7 +384,7 @@ def watch_folder(
     )
     if counts.interrupted:
         raise KeyboardInterrupt
-    if once and counts.failed and not counts.stopped_by:
+    if once and (counts.failed or counts.unlooked) and not counts.stopped_by:
         raise typer.Exit(errors.SOME_SHEETS_FAILED)
 
 

@@ -7,7 +7,8 @@
     done/       sheets that were read, with ``--done move``
     .digitize/  the ledger itself (SQLite), the lock, and files that are still being written
 
-A sheet counts as done when the ledger says so, and by then all that belongs to it is on the disk. Before anything is
+A sheet counts as done when the ledger says so, and by then all that belongs to it is on the disk; of a link in failed/
+its name is, and its content when whoever put it into the inbox, or the system, sees to that. Before anything is
 written, the ledger notes what is to be written and how long all.csv is: whoever finds such a note at the start knows
 that the one before was killed in the middle, cuts all.csv back to that length and begins this sheet again. Nothing else
 ever cuts a file, and none is replaced but the list of the pages of review.
@@ -15,8 +16,11 @@ ever cuts a file, and none is replaced but the list of the pages of review.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
 import json
+import logging
 import os
 import shutil
 import sqlite3
@@ -25,11 +29,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from digitize import journal, reviews, write
 from digitize.errors import OutputError
 from digitize.records import SheetReading
+
+log = logging.getLogger("digitize")
 
 OWN_FOLDER = ".digitize"
 BASE_FILE = "journal.sqlite"
@@ -38,6 +44,13 @@ NEW_FOLDER = "new"
 ALL_FILE = "all.csv"
 RESULTS, FAILED, DONE = "results", "failed", "done"
 FIRST_NUMBER = 2  # of a second content under a name: 1.png~2
+COPY_BYTES = 1 << 20  # at a time
+# What writing fails with where the fault may be the name's: too long, letters that the file system does not take, or a
+# folder of it that is a file here or belongs to somebody else.
+OF_NAMES = frozenset(
+    getattr(errno, name)
+    for name in "ENAMETOOLONG EINVAL EILSEQ ENOTDIR EISDIR EEXIST EACCES EPERM".split()  # noqa: SIM905
+)
 
 State = Literal["read", "failed"]
 
@@ -62,6 +75,7 @@ TABLES = (
         one INTEGER PRIMARY KEY CHECK (one = 1), state TEXT NOT NULL, name TEXT NOT NULL, length INTEGER NOT NULL
     )""",
     "CREATE TABLE IF NOT EXISTS troubles (path BLOB PRIMARY KEY, error TEXT NOT NULL, tries INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS aside (path BLOB PRIMARY KEY)",  # sheets that are being put away: `away.py`
     *reviews.TABLES,
     "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
 )
@@ -201,7 +215,23 @@ class Ledger:
     def note_trouble(self, found: Found, error: str, tries: int) -> None:
         """Note why a file is to be tried again."""
         with self._door():
-            self._connected().execute("INSERT OR REPLACE INTO troubles VALUES (?, ?, ?)", (found.path, error, tries))
+            row = (found.path, _text(error), tries)
+            self._connected().execute("INSERT OR REPLACE INTO troubles VALUES (?, ?, ?)", row)
+
+    def set_aside(self) -> list[str]:
+        """Names of files that may have been set aside to be put away, and have not been."""
+        with self._door():
+            return [os.fsdecode(path) for (path,) in self._connected().execute("SELECT path FROM aside ORDER BY path")]
+
+    def note_aside(self, name: str) -> None:
+        """Note that a file is going to be set aside."""
+        with self._door():
+            self._connected().execute("INSERT OR REPLACE INTO aside VALUES (?)", (os.fsencode(name),))
+
+    def forget_aside(self, name: str) -> None:
+        """Note that a file is set aside no longer."""
+        with self._door():
+            self._connected().execute("DELETE FROM aside WHERE path = ?", (os.fsencode(name),))
 
     def list_read(self, found: Found, key: str, reading: SheetReading) -> str:
         """Write a sheet that was read: its results, its rows in all.csv, and that it is done.
@@ -223,7 +253,7 @@ class Ledger:
         def write_all(name: str, length: int) -> None:
             named = replace(reading, source=name)
             target = self._results(name)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             with write.open_output(target) as output:
                 write.write_csv([named], output, NOBODY)
             self._append(named, length)
@@ -237,12 +267,12 @@ class Ledger:
         return self._carry_out("read", found, write_all, settle)
 
     def list_failed(self, found: Found, error: str, origin: Path) -> str:
-        """Put a sheet that cannot be read into failed/ with the reason beside it.
+        """Put a sheet that cannot be read into failed/ with the reason beside it; the reason alone where it is gone.
 
         Args:
             found: the file.
             error: one line that says why.
-            origin: where it lies; may be gone.
+            origin: where it lies; may be gone, or not to be read.
 
         Returns:
             The name it has below failed/.
@@ -253,21 +283,17 @@ class Ledger:
 
         def write_all(name: str, length: int) -> None:
             target = self.outbox / FAILED / name
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             fresh = self._own / NEW_FOLDER / "sheet"
-            fresh.unlink(missing_ok=True)
-            with suppress(FileNotFoundError):  # gone meanwhile: what is left to keep is the error
-                try:
-                    os.link(origin, fresh)
-                except FileNotFoundError:
-                    raise
-                except OSError:  # on another file system, or on one without links
-                    shutil.copyfile(origin, fresh)
+            if _link_or_copy(origin, fresh):
                 fresh.replace(target)
             said = {"source": found.name, "sha256": found.sha256, "error": error, "at": _now()}
             note = self._own / NEW_FOLDER / "error.json"
-            note.write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
+            with note.open("wb") as stream:
+                stream.write(write.encoded(json.dumps(said, indent=1, ensure_ascii=False) + "\n"))
+                _settle(stream)
             note.replace(target.with_name(target.name + ".json"))
+            write.settle_folder(target.parent)
 
         def settle(base: sqlite3.Connection, name: str) -> None:
             listing = _listing(found, name, "failed", (0, 0, error))
@@ -323,17 +349,29 @@ class Ledger:
             while target.exists():
                 target = self.outbox / DONE / f"{name}~{number}"
                 number += 1
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             try:
                 origin.rename(target)
-            except OSError:  # on another file system
-                fresh = self._own / NEW_FOLDER / "sheet"
-                shutil.copyfile(origin, fresh)
-                with fresh.open("rb+") as stream:
-                    os.fsync(stream.fileno())
-                shutil.copystat(origin, fresh)
-                fresh.replace(target)
-                origin.unlink()
+                write.settle_folder(target.parent)
+            except OSError as error:
+                if error.errno != errno.EXDEV:  # nor could a copy be followed by taking the sheet away
+                    raise
+                self._move_over(origin, target)
+
+    def _move_over(self, origin: Path, target: Path) -> None:
+        """Move a file to another file system, or leave it where it is and no copy of it."""
+        fresh = self._own / NEW_FOLDER / "sheet"
+        shutil.copyfile(origin, fresh)
+        with fresh.open("rb+") as stream:
+            _settle(stream)
+        shutil.copystat(origin, fresh)
+        fresh.replace(target)
+        write.settle_folder(target.parent)
+        try:
+            origin.unlink()
+        except OSError:
+            target.unlink()
+            raise
 
     def tally(self) -> Tally:
         """What was done so far."""
@@ -349,28 +387,46 @@ class Ledger:
         write_all: Callable[[str, int], None],
         settle: Callable[[sqlite3.Connection, str], None],
     ) -> str:
-        """Note what is to be written, write it, and take the note back together with listing it."""
+        """Write a sheet and list it; under a plain name where it is its own that cannot be written."""
         with self._door():
-            if self._torn:
-                self._mend()
             name = self._free_name(found.name, state)
-            length = self._length()
-            self._torn = True
-            with self._transaction() as base:
-                base.execute("INSERT INTO intent VALUES (1, ?, ?, ?)", (state, name, length))
             try:
-                write_all(name, length)
-                with self._transaction() as base:
-                    settle(base, name)
-                    _put_file(base, found, state)
-                    base.execute("DELETE FROM troubles WHERE path = ?", (found.path,))
-                    base.execute("DELETE FROM intent")
-            except (OSError, OutputError, sqlite3.Error):
-                with suppress(OSError, sqlite3.Error):  # the next one mends it where this is not possible now
-                    self._mend()
-                raise
-            self._torn = False
+                self._carry_out_as(name, state, found, write_all, settle)
+            except (OSError, OutputError) as error:
+                if not _is_of_name(error):
+                    raise
+                name, wanted = self._free_name(_plain_name(found), state), name
+                self._carry_out_as(name, state, found, write_all, settle)
+                log.warning("%s: cannot be written under this name; it is listed as %s", wanted, name)
             return name
+
+    def _carry_out_as(
+        self,
+        name: str,
+        state: State,
+        found: Found,
+        write_all: Callable[[str, int], None],
+        settle: Callable[[sqlite3.Connection, str], None],
+    ) -> None:
+        """Note what is to be written, write it, and take the note back together with listing it."""
+        if self._torn:
+            self._mend()
+        length = self._length()
+        self._torn = True
+        with self._transaction() as base:
+            base.execute("INSERT INTO intent VALUES (1, ?, ?, ?)", (state, name, length))
+        try:
+            write_all(name, length)
+            with self._transaction() as base:
+                settle(base, name)
+                _put_file(base, found, state)
+                base.execute("DELETE FROM troubles WHERE path = ?", (found.path,))
+                base.execute("DELETE FROM intent")
+        except (OSError, OutputError, sqlite3.Error):
+            with suppress(OSError, sqlite3.Error):  # the next one mends it where this is not possible now
+                self._mend()
+            raise
+        self._torn = False
 
     def _mend(self) -> None:
         """Undo what was begun and not finished."""
@@ -378,21 +434,29 @@ class Ledger:
         row = base.execute("SELECT state, name, length FROM intent").fetchone()
         if row is not None:
             state, name, length = row
+            self._unwrite(state, name)
+            if state == "read" and self._length() > length:
+                with (self.outbox / ALL_FILE).open("rb+") as stream:
+                    stream.truncate(length)
+                    _settle(stream)
+            base.execute("DELETE FROM intent")
+        self._torn = False
+
+    def _unwrite(self, state: str, name: str) -> None:
+        """Remove what was written of a sheet."""
+        try:
             if state == "read":
                 target = self._results(name)
                 for part in target.parent.glob(f".{_escaped(target.name[: write.MAX_STEM])}.*.part"):
                     part.unlink()
                 target.unlink(missing_ok=True)
-                if self._length() > length:
-                    with (self.outbox / ALL_FILE).open("rb+") as stream:
-                        stream.truncate(length)
-                        os.fsync(stream.fileno())
             else:
                 target = self.outbox / FAILED / name
                 target.unlink(missing_ok=True)
                 target.with_name(target.name + ".json").unlink(missing_ok=True)
-            base.execute("DELETE FROM intent")
-        self._torn = False
+        except OSError as error:
+            if not _is_of_name(error):  # else nothing can have been written under it either
+                raise
 
     def _append(self, reading: SheetReading, length: int) -> None:
         """Write a sheet's rows behind the others', and see that they are on the disk."""
@@ -407,8 +471,9 @@ class Ledger:
                 if stream.read(1) != b"\n":  # somebody has edited it
                     stream.write(b"\n")
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+            _settle(stream)
+        if not length:
+            write.settle_folder(self.outbox)
 
     def _length(self) -> int:
         try:
@@ -422,8 +487,8 @@ class Ledger:
     def _free_name(self, wanted: str, state: State) -> str:
         """The name itself, or with a number where another content has it."""
         base = self._connected()
-        folder, slash, last = os.fsencode(wanted).decode(errors="backslashreplace").rpartition("/")
-        wanted = folder + slash + write.fitting(last)
+        parts = os.fsencode(wanted).decode(errors="backslashreplace").split("/")
+        wanted = "/".join(map(write.fitting, parts))
         name, number = wanted, FIRST_NUMBER
         while True:
             taken = base.execute("SELECT 1 FROM listed WHERE name = ?", (name,)).fetchone()
@@ -494,7 +559,64 @@ def _put_file(base: sqlite3.Connection, found: Found, state: State) -> None:
 
 def _listing(found: Found, name: str, state: State, counts: tuple[int, int, str | None]) -> tuple[object, ...]:
     """A row of `listed`; `counts` are its digits, those to review, and the error."""
-    return (found.path, found.sha256, name, state, *counts, _now())
+    digits, review, error = counts
+    return (found.path, found.sha256, name, state, digits, review, None if error is None else _text(error), _now())
+
+
+def _text(said: str) -> str:
+    """A text as SQLite takes it: what is no text in a file's name as backslash escapes."""
+    return write.encoded(said).decode()
+
+
+def _link_or_copy(origin: Path, target: Path) -> bool:
+    """Whether a file could be kept as `target`, which is replaced; not where it is gone or cannot be read.
+
+    Raises:
+        OSError: `target` cannot be written.
+    """
+    target.unlink(missing_ok=True)
+    with suppress(OSError):  # on another file system, on one without links, or somebody else's
+        os.link(origin, target)
+        return True
+    try:
+        source = origin.open("rb")
+    except OSError:
+        return False
+    with source, target.open("wb") as copy:
+        while True:
+            try:
+                block = source.read(COPY_BYTES)
+            except OSError:
+                return False
+            if not block:
+                _settle(copy)
+                return True
+            copy.write(block)
+
+
+def _settle(stream: BinaryIO) -> None:
+    """See that what was written to a file is on the disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, and see that they are on the disk."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        write.settle_folder(place.parent)
+
+
+def _is_of_name(error: OSError | OutputError) -> bool:
+    """Whether what cannot be written may be writable under another name."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in OF_NAMES
+
+
+def _plain_name(found: Found) -> str:
+    """A name that every file system takes, the same for the same path."""
+    return f"sheet-{hashlib.sha256(found.path).hexdigest()[:16]}{Path(found.name).suffix.lower()}"
 
 
 def _now() -> str:

@@ -7,8 +7,9 @@
 A page is written once and never changed, so that whoever works on it loses nothing: what is read later goes onto the
 next one. Until then the ledger keeps what was drawn of sheets with doubtful digits; sheets without are on no page.
 
-What stands on a page is settled in the ledger before anything is written. Whoever is killed in the middle writes the
-same bytes again; only then are the drawings let go. All functions work on the ledger's database, inside its door.
+Which sheets stand on a page is settled in the ledger before anything is written. Who comes after one that was killed in
+the middle writes that page again: the same bytes, unless it is of another version, with another model or --audit,
+which stand on it, too. Only then are the drawings let go. All functions work on the ledger's database, inside its door.
 """
 
 from __future__ import annotations
@@ -162,12 +163,13 @@ def write_index(base: sqlite3.Connection, outbox: Path) -> None:
     """Write the list of the pages that are there; those that somebody has put away are left out.
 
     Raises:
-        OutputError: it cannot be written.
+        OSError, OutputError: it cannot be written.
     """
     rows = base.execute("SELECT number, at, sheets, looks, first, last FROM pages ORDER BY number DESC").fetchall()
     there = [row for row in rows if (outbox / FOLDER / f"{row[0]:04d}.html").exists()]
     if not rows:
         return
+    (outbox / FOLDER).mkdir(exist_ok=True)  # somebody may have put away all of it
     with write.open_output(outbox / FOLDER / INDEX) as output:
         before, after = review.index_parts()
         output.write(before)

@@ -154,6 +154,16 @@ def parse_pages(text: str) -> PageRange:
     return PageRange(tuple(spans))
 
 
+def check_dpi(dpi: float) -> None:
+    """Hold the resolution at which PDF pages are rendered to `DPI_RANGE`.
+
+    Raises:
+        UsageError: it is out of range, or no number.
+    """
+    if not DPI_RANGE[0] <= dpi <= DPI_RANGE[1]:
+        raise UsageError(f"--dpi {dpi:g}: must lie between {DPI_RANGE[0]} and {DPI_RANGE[1]}; 300 suits most sheets")
+
+
 def find(inputs: Sequence[str], *, stdin: BinaryIO | None = None) -> list[Sheet]:
     """List the sheets that the inputs name: files, folders, patterns, and ``-`` for standard input.
 
@@ -205,9 +215,8 @@ def load(
         SheetError: the sheet, or a page of it, cannot be read.
         UsageError: `dpi` is out of range.
     """
-    if not DPI_RANGE[0] <= dpi <= DPI_RANGE[1]:
-        raise UsageError(f"--dpi {dpi:g}: must lie between {DPI_RANGE[0]} and {DPI_RANGE[1]}; 300 suits most sheets")
-    name = _name(origin, source)
+    check_dpi(dpi)
+    name = name_of(origin, source)
     head = _first_bytes(origin, name)
     is_pdf = b"%PDF-" in head or name.lower().endswith(".pdf")
     some = False
@@ -226,7 +235,7 @@ def sha256(origin: Path | bytes) -> str:
     """
     if isinstance(origin, bytes):
         return hashlib.sha256(origin).hexdigest()
-    name = _name(origin)
+    name = name_of(origin)
     _require_file(origin, name)
     try:
         with origin.open("rb") as stream:
@@ -280,7 +289,7 @@ def below(folder: Path) -> Iterator[Sheet]:
                 seen.add((facts.st_dev, facts.st_ino))
                 waiting.append(iter(_inside(path)))
             except OSError as error:
-                yield Sheet(str(path), error=str(_unopened(_name(path), error)))
+                yield Sheet(str(path), error=str(_unopened(name_of(path), error)))
 
 
 def _inside(folder: Path) -> list[tuple[Path, bool]]:
@@ -335,7 +344,7 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def _name(origin: Path | bytes, source: str = STDIN) -> str:
+def name_of(origin: Path | bytes, source: str = STDIN) -> str:
     """What a sheet is called where something is wrong with it; bytes that came from elsewhere go by their source."""
     if isinstance(origin, bytes):
         return "standard input" if source == STDIN else _printable(source)

@@ -27,7 +27,7 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
@@ -36,16 +36,15 @@ from types import FrameType
 from typing import Literal
 
 from digitize import batch, journal, ledger, models, reviews, sheets, workers
+from digitize.away import PREFIX, Away, Done
 from digitize.engine import usable_cores
 from digitize.errors import DigitizeError, OutputError, SheetError, UsageError
 from digitize.ledger import Found, Ledger, State, Tally
 from digitize.options import INBOX_FILE
 from digitize.records import SheetReading
-from digitize.write import Generator
+from digitize.write import Generator, encoded
 
 log = logging.getLogger("digitize")
-
-Done = Literal["keep", "move", "delete"]
 
 IGNORED = (".*", "Thumbs.db", "@eaDir", "*.part", "*.tmp", "~$*")  # what other programs keep beside sheets
 SETTLE_SECONDS = 3.0  # without a change, from which a file is taken for whole
@@ -56,6 +55,7 @@ FIRST_PAUSE, PAUSE_GROWTH = 5.0, 3.0  # seconds before the second try, and times
 REVIEW_SECONDS = 60.0  # between pages of review, unless one is full: one a sheet would be many to go through
 TROUBLE_PAUSE = 5.0  # seconds until a full disk, a missing inbox or an invalid model is looked at again
 EVENT_STEP, EVENT_DEBOUNCE, EVENT_TIMEOUT = 50, 200, 1000  # ms that events are gathered for
+LOCK_SECONDS, LOCK_PAUSE = 1.0, 0.05  # that a lock is tried for, and between tries
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -100,11 +100,13 @@ class Counts:
 
     Attributes:
         read, failed: sheets.
+        unlooked: whether it gave up looking through a folder of the inbox; only with `Options.once`.
         stopped_by: the signal that ended it; 0 where it came to its end.
     """
 
     read: int = 0
     failed: int = 0
+    unlooked: bool = False
     stopped_by: int = 0
 
     @property
@@ -139,7 +141,8 @@ def watch(options: Options) -> Counts:
         What was done.
 
     Raises:
-        UsageError: the folders lie in one another, are watched already, or this platform has no locks.
+        UsageError: the folders lie in one another, are watched already, the inbox may not be listed, or this platform
+            has no locks.
         OutputError: the OUTBOX cannot be written at the start; what happens later is waited out.
         ModelError, DeviceError: the model cannot be loaded at the start.
     """
@@ -149,7 +152,7 @@ def watch(options: Options) -> Counts:
             (outbox / ledger.OWN_FOLDER).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{outbox}: cannot be made: {error.strerror}; choose another with -o") from error
-        held.enter_context(_locked(outbox / ledger.OWN_FOLDER / ledger.LOCK_FILE, outbox))
+        held.enter_context(_locked(outbox / ledger.OWN_FOLDER / ledger.LOCK_FILE, outbox, OutputError))
         watcher = held.enter_context(_Watcher(replace(options, inbox=inbox, outbox=outbox)))
         return watcher.run()
 
@@ -169,19 +172,25 @@ def status(outbox: Path) -> str:
     finally:
         book.close()
     inbox = Path(tally.inbox)
-    lines = [f"{inbox} -> {outbox}: {'a watch is running' if _is_held(own / ledger.LOCK_FILE) else 'no watch runs'}"]
+    running = {True: "a watch is running", False: "no watch runs", None: "whether a watch runs is not known"}
+    lines = [f"{inbox} -> {outbox}: {running[_is_held(own / ledger.LOCK_FILE)]}"]
     lines.append(f"read: {tally.read} sheets, {tally.digits} digits, {tally.review} to review")
     beside = f"; {tally.unseen} sheets wait for the next" if tally.unseen else ""
     lines.append(f"to look at: {tally.pages} pages written into {outbox / reviews.FOLDER}{beside}")
     lines.append(f"failed: {tally.failed} sheets")
     lines += [f"  {name}: {error}" for name, error in tally.last_failures]
     if inbox.is_dir():
-        waiting = [found for found in _walk(inbox) if handled.get(found.name, ())[:2] != (found.size, found.mtime_ns)]
-        lines.append(f"waiting: {len(waiting)} files")
+        missed: list[Path] = []
+        there = list(_walk(inbox, miss=lambda path, _: missed.append(path)))
+        waiting = [found for found in there if handled.get(found.name, ())[:2] != (found.size, found.mtime_ns)]
+        beyond = f", and what lies in {len(missed)} folders that cannot be looked at" if missed else ""
+        lines.append(f"waiting: {len(waiting)} files{beyond}")
     else:
         lines.append(f"waiting: not known, {inbox} is not there")
-    lines += [f"  {name}: tried {tries} times: {error}" for name, error, tries in tally.troubles]
-    return "\n".join(lines)
+    for name, error, tries in tally.troubles:
+        if not inbox.is_dir() or _found(inbox, name) is not None:  # else it has gone since
+            lines.append(f"  {name}: tried {tries} times: {error}")
+    return encoded("\n".join(lines)).decode()  # names that are no text, too
 
 
 class _Watcher:
@@ -191,6 +200,7 @@ class _Watcher:
         self._options = options
         self._inbox = options.inbox
         self._ledger = Ledger(options.outbox)
+        self._away = Away(self._ledger, self._inbox, options.done)
         self._counts = Counts()
         self._files: dict[str, _File] = {}
         self._handled: dict[str, tuple[int, int, State]] = {}
@@ -200,9 +210,11 @@ class _Watcher:
         self._tickets = 0
         self._outcomes: deque[tuple[str, SheetReading, bool]] = deque()  # read, and still to be written
         self._passed_over: set[str] = set()
+        self._missed: list[str] = []  # folders and files that could not be looked at in the walk under way
+        self._blind = 0  # walks on end in which not everything could be
         self._troubles: dict[str, float] = {}
         self._next_walk = self._next_beat = 0.0
-        self._next_pool = self._next_write = self._next_page = 0.0
+        self._next_pool = self._next_write = self._next_page = self._next_away = 0.0
         self._unseen = reviews.Unseen()
         self._generator = Generator("", "", "")
         self._pool: workers.Pool | None = None
@@ -255,7 +267,8 @@ class _Watcher:
             self._collect()
         self._write_pages(math.inf)
         tally = f"{self._counts.read} sheets read, {self._counts.failed} failed"
-        log.info("%s: %s", "stopped" if self._counts.stopped_by else "nothing waits any more", tally)
+        ended = "not everything could be looked at" if self._counts.unlooked else "nothing waits any more"
+        log.info("%s: %s", "stopped" if self._counts.stopped_by else ended, tally)
         return self._counts
 
     def _is_over(self) -> bool:
@@ -263,32 +276,45 @@ class _Watcher:
         if self._counts.stopped_by:
             written = not self._outcomes or "outbox" in self._troubles  # a full disk is not waited for
             return not self._in_hand and written
-        if not self._options.once or self._files or self._outcomes or self._inbox_place is None:
+        if not self._options.once or self._files or self._outcomes:
             return False
+        if self._blind >= TRIES:
+            self._counts.unlooked = True
+            return True
+        if self._blind:
+            return False  # what could not be looked at is tried again first
         self._walk(time.monotonic())
-        return not self._files
+        return not self._files and not self._blind
 
     # Looking
 
     def _walk(self, now: float) -> None:
         """Look at every file of the inbox."""
         self._next_walk = now + min(self._options.rescan, self._options.poll or self._options.rescan)
-        if not self._hold_inbox_again():
+        self._missed.clear()
+        whole = self._hold_inbox_again() and self._look_at_all()
+        self._blind = 0 if whole else self._blind + 1
+        if not whole and (self._options.once or not self._missed):
             self._next_walk = now + self._options.trouble_pause
-            return
+
+    def _look_at_all(self) -> bool:
+        """Look at every file of the inbox, which is held; whether all of them could be seen."""
+        self._finish_putting_away()
         there = set()
         try:
-            for found in _walk(self._inbox, self._pass_over):
+            for found in _walk(self._inbox, self._pass_over, self._miss):
                 there.add(found.name)
                 self._look_at(found)
         except OSError as error:
             self._say("inbox", f"{self._inbox}: cannot be looked through: {error.strerror}; it is tried again")
-            self._next_walk = now + self._options.trouble_pause
-            return
+            return False
+        if self._missed:
+            return False  # nor can be said what is gone
         for name in [name for name, file in self._files.items() if file.state == "seen" and name not in there]:
             self._forget(name)
         for name in [name for name in self._handled if name not in there]:
             del self._handled[name]  # should it come back, its content tells whether it is known
+        return True
 
     def _look_at(self, found: Found) -> None:
         """Take in what lies at one path."""
@@ -342,7 +368,7 @@ class _Watcher:
             if name == os.curdir or name.startswith(os.pardir):
                 self._next_walk = 0.0
                 continue
-            for found in _walk(self._inbox, self._pass_over, below=name):
+            for found in _walk(self._inbox, self._pass_over, self._miss, below=name):
                 self._look_at(found)
 
     def _forget(self, name: str) -> None:
@@ -354,6 +380,11 @@ class _Watcher:
         if name not in self._passed_over and name != INBOX_FILE:
             self._passed_over.add(name)
             log.info("%s: is left alone; files that are read end in %s", name, " ".join(sorted(sheets.SUFFIXES)))
+
+    def _miss(self, path: Path, error: OSError) -> None:
+        """Note that a folder or file could not be looked at."""
+        self._missed.append(str(path))
+        self._say(f"look at {path}", f"{path}: cannot be looked at: {error.strerror}; it is tried again")
 
     # Reading
 
@@ -373,6 +404,7 @@ class _Watcher:
             try:
                 file.found = replace(file.found, sha256=sheets.sha256(path))
             except SheetError as error:
+                file.state = "reading"  # until its outcome is written
                 self._outcomes.append((name, SheetReading(name, "", (), str(error), passing=True), False))
                 continue
             file.key = journal.key_of(file.found.sha256, self._pool.mark)
@@ -554,19 +586,19 @@ class _Watcher:
             self._counts.read += 1
             self._settled_as(found, "read", name)
             return
-        if there is None:
-            if self._inbox_place is not None and self._inbox.is_dir():
-                self._forget(found.name)
-                return
-            file.tries -= 1  # the whole inbox is gone: that is not its fault
-        file.tries += 1
-        if (reading.passing and file.tries < TRIES) or (died and file.tries < DEADLY_TRIES):
-            pause = self._options.pause * PAUSE_GROWTH ** max(0, file.tries - 1)
+        inbox_there = self._inbox_place is not None and self._inbox.is_dir()
+        if there is None and inbox_there:
+            self._forget(found.name)
+            return
+        tries = file.tries + (there is not None)  # where the whole inbox is gone, that is not its fault
+        if (reading.passing and tries < TRIES) or (died and tries < DEADLY_TRIES):
+            self._ledger.note_trouble(found, reading.error, tries)
+            file.tries = tries
+            pause = self._options.pause * PAUSE_GROWTH ** max(0, tries - 1)
             log.warning("%s; it is tried again in %g s", reading.error, pause)
-            self._ledger.note_trouble(found, reading.error, file.tries)
             self._wait(file, pause)
             return
-        tried = f" (tried {file.tries} times)" if file.tries > 1 else ""
+        tried = f" (tried {tries} times)" if tries > 1 else ""
         name = self._ledger.list_failed(found, reading.error + tried, self._inbox / found.name)
         log.error("%s%s", reading.error, tried)
         self._counts.failed += 1
@@ -579,19 +611,33 @@ class _Watcher:
         if state == "read" and self._options.done != "keep":
             self._put_away(found, name)
 
-    def _put_away(self, found: Found, name: str) -> None:
-        """Move or delete a sheet that was read, if what lies there is still what was read."""
-        path = self._inbox / found.name
+    def _put_away(self, found: Found, listed: str) -> None:
+        """Move or delete a sheet that was read; what has come into its place meanwhile is looked at as new."""
+        if time.monotonic() < self._next_away:
+            return
         try:
-            if sheets.sha256(path) != (found.sha256 or self._ledger.hash_of(found.name)):
-                del self._handled[found.name]
-                self._look_at(found)
-            elif self._options.done == "move":
-                self._ledger.take_away(path, name or found.name)
-            else:
-                path.unlink()
+            if self._away.put_away(found.name, listed or found.name):
+                return
         except (OSError, DigitizeError) as error:
-            self._say("done", f"{path}: was read, and cannot be put away: {error}; it is tried again")
+            self._no_putting_away(f"{self._inbox / found.name}: was read, and cannot be put away", error)
+            return
+        self._handled.pop(found.name, None)
+        there = _found(self._inbox, found.name)
+        if there is not None:
+            self._look_at(there)
+
+    def _finish_putting_away(self) -> None:
+        """Go on with sheets that one that was killed was putting away."""
+        try:
+            for name in self._away.finish():
+                self._handled.pop(name, None)
+        except (OSError, DigitizeError) as error:
+            self._no_putting_away(f"{self._inbox}: holds a sheet under a name with a dot, {PREFIX}...", error)
+
+    def _no_putting_away(self, what: str, error: OSError | DigitizeError) -> None:
+        reason = error.strerror if isinstance(error, OSError) else error
+        self._say("done", f"{what}: {reason}; it is tried again")
+        self._next_away = time.monotonic() + self._options.trouble_pause  # what is put back is an event, too
 
     # The inbox, and talk
 
@@ -599,12 +645,12 @@ class _Watcher:
         """Lock the inbox, and listen for its events.
 
         Raises:
-            UsageError: another watch has it.
+            UsageError: another watch has it, or it may not be listed.
             OSError: it is not there.
         """
         place = _place(self._inbox)
         held = ExitStack()
-        held.enter_context(_locked(self._inbox, self._inbox))
+        held.enter_context(_locked(self._inbox, self._inbox, UsageError))
         if self._options.poll is None:
             self._events = _Events(self._inbox, self._woken)
             self._events.start()
@@ -759,12 +805,19 @@ def _is_ignored(name: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in IGNORED)
 
 
-def _walk(inbox: Path, pass_over: object = None, *, below: str = "") -> Iterator[Found]:
+def _walk(
+    inbox: Path,
+    pass_over: Callable[[str], None] = lambda _: None,
+    miss: Callable[[Path, OSError], None] = lambda *_: None,
+    *,
+    below: str = "",
+) -> Iterator[Found]:
     """The regular files at or below a path of the inbox that may be sheets; links are not followed.
 
     Args:
         inbox: the folder.
-        pass_over: called with the name of each file that is of no known kind, if it is given.
+        pass_over: called with the name of each file that is of no known kind.
+        miss: called with the path of what could not be looked at, and why.
         below: path within it; empty for all.
 
     Raises:
@@ -786,13 +839,13 @@ def _walk(inbox: Path, pass_over: object = None, *, below: str = "") -> Iterator
             if not name:
                 raise
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                log.warning("%s: cannot be looked at: %s; it is tried again", path, error.strerror)
+                miss(path, error)
             continue
         if not stat.S_ISREG(facts.st_mode):
             continue
         if path.suffix.lower() in sheets.SUFFIXES:
             yield Found(name, facts.st_size, facts.st_mtime_ns)
-        elif callable(pass_over):
+        else:
             pass_over(name)
 
 
@@ -832,22 +885,29 @@ def _stamp(recipe: batch.Recipe) -> tuple[object, ...]:
 
 
 @contextmanager
-def _locked(path: Path, what: Path) -> Iterator[None]:
+def _locked(path: Path, what: Path, refusal: type[DigitizeError]) -> Iterator[None]:
     """Hold a lock that is gone with the process that holds it, on a file, or on a folder itself.
+
+    Args:
+        path: the file, made if it is not there, or the folder.
+        what: of which it is the lock.
+        refusal: raised where it cannot be opened.
 
     Raises:
         UsageError: another process holds it, or there are no such locks here.
-        OSError: there is no such folder.
     """
     try:
         import fcntl
     except ImportError as error:
         raise UsageError("digitize watch needs locks of a kind that this system lacks; use Linux or macOS") from error
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    handle = os.open(path, flags, 0o644)
+    try:
+        flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+        handle = os.open(path, flags, 0o644)
+    except OSError as error:
+        raise refusal(f"{path}: cannot be opened: {error.strerror}; see who may, or choose another folder") from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _patiently(lambda: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise UsageError(f"{what}: is in use by another digitize watch; end that, or choose another") from error
         except OSError as error:  # some network file systems lock no folders
@@ -857,13 +917,40 @@ def _locked(path: Path, what: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _is_held(path: Path) -> bool:
-    """Whether a process holds a lock."""
+def _patiently(lock: Callable[[], None]) -> None:
+    """Try to lock for a while: who asks for the status of a watch holds its lock for a moment.
+
+    Raises:
+        OSError: as the last try did.
+    """
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            lock()
+            return
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(LOCK_PAUSE)
+
+
+def _is_held(path: Path) -> bool | None:
+    """Whether a process holds the lock that a file is; None where that cannot be told."""
     try:
-        with _locked(path, path):
-            return False
-    except UsageError:
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return False
 
 
 __all__ = ["Counts", "Options", "Tally", "status", "watch"]

@@ -23,14 +23,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from digitize import sheets
-from digitize.errors import DigitizeError, ModelError, SheetError, describe_fault
+from digitize.errors import DigitizeError, ModelError, SheetError, UnsettledSheetError, describe_fault
 from digitize.records import SheetReading
 
 log = logging.getLogger("digitize")
@@ -59,7 +59,11 @@ class Reader(Protocol):
         ...
 
     def read(self, sheet: sheets.Sheet) -> SheetReading:
-        """Read one sheet; what is wrong with it is in the reading."""
+        """Read one sheet; what is wrong with it is in the reading.
+
+        Raises:
+            DigitizeError: what is wrong with more than this sheet: a picture cannot be written, ...
+        """
         ...
 
 
@@ -142,6 +146,7 @@ class Pool:
         self._count = workers
         self._limits = limits or Limits()
         self._workers: list[_Worker] = []
+        self._refusal: DigitizeError | None = None  # that came together with outcomes, which go first
         self._mark = ""
         self.device = ""
         self.replaced = 0
@@ -197,9 +202,11 @@ class Pool:
             What has come; may be empty.
 
         Raises:
-            DigitizeError: a worker that was to take the place of another could not load its models. The others go on;
+            DigitizeError: what a sheet in hand failed with is not that sheet's fault, and nothing more comes of its
+                ticket; or a worker that was to take the place of another could not load its models. The others go on,
                 the next call tries again.
         """
+        self._raise_refusal()
         self._fill()
         ends = [end for end in map(self._until, self._workers) if end is not None]
         if ends:
@@ -208,25 +215,24 @@ class Pool:
         own: list[Any] = [thing for worker in self._workers for thing in (worker.pipe, worker.process.sentinel)]
         said = set(connection.wait([*own, *wakes], timeout))
         outcomes = []
-        refusal: DigitizeError | None = None
         for worker in list(self._workers):
             if worker.pipe in said or worker.process.sentinel in said:
                 message = self._message(worker)
                 if isinstance(message, DigitizeError):
-                    refusal = message
+                    self._refusal = message
                 elif isinstance(message, Outcome):
                     outcomes.append(message)
             elif time.monotonic() >= (self._until(worker) or math.inf):
                 outcomes.append(self._give_up(worker))
-        if refusal is not None and not outcomes:
-            raise refusal
+        if not outcomes:
+            self._raise_refusal()
         return outcomes
 
     def read(self, found: Iterable[sheets.Sheet]) -> Iterator[SheetReading]:
         """Read sheets; the readings come in their order, whichever is finished first.
 
         Raises:
-            DigitizeError: a worker cannot be started anew.
+            DigitizeError: a worker cannot be started anew, or reading one of the sheets raised what is not its fault.
         """
         waiting = iter(enumerate(found))
         done: dict[int, SheetReading] = {}
@@ -255,16 +261,31 @@ class Pool:
         self._workers = []
         atexit.unregister(self.close)
 
+    def _raise_refusal(self) -> None:
+        """Raise, once, what a worker refused with."""
+        refusal, self._refusal = self._refusal, None
+        if refusal is not None:
+            raise refusal
+
     def _spawn(self) -> _Worker:
+        """Start a worker.
+
+        Raises:
+            ModelError: the system lets no more processes or files be opened.
+        """
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        arguments = (theirs, self._make, self._limits.mib, log.getEffectiveLevel())
-        process = context.Process(target=_serve, args=arguments, name="digitize-reader", daemon=True)
-        try:
-            with _signals_held():
-                process.start()
-        finally:
-            theirs.close()
+        with ExitStack() as ends:
+            try:
+                ours, theirs = context.Pipe()
+                ends.callback(ours.close)
+                arguments = (theirs, self._make, self._limits.mib, log.getEffectiveLevel())
+                process = context.Process(target=_serve, args=arguments, name="digitize-reader", daemon=True)
+                with closing(theirs), _signals_held():
+                    process.start()
+            except OSError as error:
+                why = f"a process to read sheets cannot be started: {error.strerror or error}"
+                raise ModelError(f"{why}; try again, with fewer --jobs") from error
+            ends.pop_all()
         return _Worker(process, ours, time.monotonic())
 
     def _fill(self) -> None:
@@ -304,7 +325,7 @@ class Pool:
         return _failed(worker.task, f"the process that read it {how}; check the file, or scan it again")
 
     def _welcome(self, worker: _Worker, message: _Ready) -> ModelError | None:
-        if self._mark and message.mark != self._mark and any(other.ready for other in self._workers):
+        if self._mark and message.mark != self._mark:
             self._workers.remove(worker)
             _end(worker)
             return ModelError("the model was changed while sheets were read: start again to read all of them alike")
@@ -345,7 +366,7 @@ def _failed(task: tuple[int, sheets.Sheet], why: str) -> Outcome:
     digest = ""
     with suppress(SheetError):
         digest = sheets.sha256(sheet.origin)
-    where = str(sheet.path) if sheet.path is not None else sheet.source
+    where = sheets.name_of(sheet.path or b"", sheet.source)
     return Outcome(ticket, SheetReading(sheet.source, digest, (), f"{where}: {why}"), died=True)
 
 
@@ -397,18 +418,23 @@ def _serve(pipe: connection.Connection, make: MakeReader, mib: int, level: int) 
         log.handlers[:] = [logging.NullHandler()]  # from here on, what it has to say is in its readings
         while True:
             sheet: sheets.Sheet = pipe.recv()
-            pipe.send(_read(reader, sheet))
+            answer = _read(reader, sheet)
+            pipe.send(answer)
+            if isinstance(answer, DigitizeError):
+                return
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has what it wanted, or is gone
 
 
-def _read(reader: Reader, sheet: sheets.Sheet) -> SheetReading:
-    """Read a sheet; whatever is raised is that sheet's failure."""
-    where = str(sheet.path) if sheet.path is not None else sheet.source
+def _read(reader: Reader, sheet: sheets.Sheet) -> SheetReading | DigitizeError:
+    """Read a sheet; whatever is raised is that sheet's failure, but for errors that say whose else it is."""
+    where = sheets.name_of(sheet.path or b"", sheet.source)
     try:
         return reader.read(sheet)
+    except SheetError as error:
+        return SheetReading(sheet.source, "", (), str(error), isinstance(error, UnsettledSheetError))
     except DigitizeError as error:
-        return SheetReading(sheet.source, "", (), str(error))
+        return error
     except Exception as error:  # noqa: BLE001 - a bug that one sheet brings up is no reason to leave the others unread
         why = describe_fault(error)
     digest = ""

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
-from errno import EACCES, EISDIR
+from errno import EACCES, EINVAL, EISDIR, ENOTSUP
 from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO
@@ -475,13 +475,33 @@ def _settle(stream: BinaryIO, name: str) -> None:
 
 
 def _take_place(part: Path, final: Path, mode: int | None, name: str) -> None:
-    """Rename the finished file onto its target, with the permissions of the one it replaces."""
+    """Rename the finished file onto its target, with the permissions of the one it replaces, and see that it stays."""
     try:
         if mode is not None:
             part.chmod(stat.S_IMODE(mode))
         part.replace(final)
+        settle_folder(final.parent)
     except OSError as error:
         raise _unwritable(name, error) from error
+
+
+def settle_folder(folder: Path) -> None:
+    """See that the names in a folder are on the disk, where its file system can be asked for that.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # it may be written and not listed; on Windows, none may
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (EINVAL, ENOTSUP):  # some network file systems
+            raise
+    finally:
+        os.close(handle)
 
 
 def _write_png(path: Path, picture: NDArray[np.uint8]) -> Path:

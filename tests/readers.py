@@ -16,7 +16,7 @@ import numpy as np
 from stub import StubDetector, StubModel
 
 from digitize import batch, sheets
-from digitize.errors import ModelError, SheetError, UnsettledSheetError
+from digitize.errors import ModelError, OutputError, SheetError, UnsettledSheetError
 from digitize.records import PageReading, SheetReading
 
 MIB = 1 << 20
@@ -43,6 +43,8 @@ def befallen(found: Iterable[sheets.Sheet]) -> Iterator[sheets.Sheet]:
             threading.Event().wait()
         elif name.startswith("bug"):
             raise RuntimeError("a planted bug")
+        elif name.startswith("full"):
+            raise OutputError("no room for a picture; make some")
         elif name.startswith("vanish") and sheet.path is not None:
             sheet.path.unlink()
         elif name.startswith("gated"):
@@ -81,6 +83,20 @@ class Parrot:
         for _ in befallen([sheet]):
             pass
         return SheetReading(sheet.source, sheets.sha256(sheet.origin), ())
+
+
+@dataclass(frozen=True)
+class Changing:
+    """Makes parrots, each with another mark: as if the model was changed between them."""
+
+    folder: Path
+
+    def __call__(self) -> Parrot:
+        """Count, and make one."""
+        made = Parrot()
+        made.mark = f"parrot {len(list(self.folder.iterdir()))}"  # type: ignore[misc]
+        (self.folder / f"{os.getpid()}").write_text("")
+        return made
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,8 @@ def test_a_blank_sheet_gives_no_rows_and_is_no_error(job: Any, tmp_path: Path) -
         ({"model": "no such model"}, ModelError),
         ({"device": "gpu:1"}, DeviceError),
         ({"dpi": 1.0}, UsageError),
+        ({"dpi": 3000.0, "policy": Policy(jobs=2)}, UsageError),
+        ({"dpi": float("nan")}, UsageError),
     ],
     ids=lambda given: str(given) if isinstance(given, dict) else "",
 )
@@ -291,6 +293,18 @@ def test_the_bytes_are_the_same_for_any_number_of_processes(job: Any, sheets: Pa
     one, two = job(f"one.{suffix}", policy=Policy(jobs=1)), job(f"two.{suffix}", policy=Policy(jobs=2))
     assert batch.run(one) == batch.run(two)
     assert Path(one.output).read_bytes() == Path(two.output).read_bytes()
+
+
+@pytest.mark.usefixtures("stubbed")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_picture_that_cannot_be_written_ends_the_scan_and_is_no_fault_of_sheets(
+    job: Any, tmp_path: Path, jobs: int
+) -> None:
+    (tmp_path / "file").write_text("")
+    given = job(crops=tmp_path / "file" / "crops", policy=Policy(jobs=jobs))
+    with pytest.raises(OutputError, match="cannot be made"):
+        batch.run(given)
+    assert not Path(given.output).exists()
 
 
 @pytest.mark.usefixtures("stubbed")

@@ -366,6 +366,7 @@ def test_a_file_a_sheet_needs_no_output(digitize: Digitize, sheet: Path) -> None
         (watch.Counts(read=2, stopped_by=signal.SIGINT), False, 130),
         (watch.Counts(read=2), True, 0),
         (watch.Counts(read=2, failed=1), True, 4),
+        (watch.Counts(read=2, unlooked=True), True, 4),
     ],
     ids=str,
 )

@@ -155,6 +155,15 @@ def test_pages_that_are_done_may_be_put_away(scene: Scene) -> None:
     assert "<bdi>&lt;b&gt;&amp;2.png</bdi>" in listed
 
 
+def test_all_of_review_may_be_put_away(scene: Scene) -> None:
+    scene.put("1.png", "904")
+    scene.once()
+    (scene.outbox / "review").rename(scene.place / "put away")
+    scene.put("2.png", "37")
+    scene.once()
+    assert pages_of(scene) == {"0002": ["2.png"]}
+
+
 # A kill, a full disk
 
 

@@ -5,7 +5,10 @@ A scenario runs in a thread of its own beside the watch, and waits for what the 
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import math
 import os
 import re
 import resource
@@ -15,13 +18,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from readers import LoaderRecipe
 from scenes import Scene, drawn, open_scene
 
-from digitize import ledger, models, watch, write
-from digitize.errors import ModelError, OutputError, UsageError
+from digitize import batch, ledger, models, sheets, watch, write
+from digitize.away import Away, Done
+from digitize.errors import ModelError, OutputError, UnsettledSheetError, UsageError
 from digitize.ledger import Found, Ledger
 from digitize.records import Box, Digit, Line, Number, PageReading, SheetReading
 from digitize.watch import Counts, Options
@@ -121,6 +126,44 @@ def test_a_listener_that_fails_does_not_end_the_watch(scene: Scene, monkeypatch:
     assert scene.listed() == {"1.png": "904"}
 
 
+@pytest.mark.parametrize("times", [2, 1000])
+def test_nothing_is_said_to_wait_where_not_everything_was_looked_at(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    scene.put("1.png", "904")
+    scene.put("a/2.png", "37")
+    lists, left = Path.iterdir, times
+
+    def fail(path: Path) -> Iterator[Path]:
+        nonlocal left
+        if path == scene.inbox / "a" and left:
+            left -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return lists(path)
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    counts = scene.once()
+    if times < watch.TRIES:
+        assert counts == Counts(read=2)
+        assert scene.heard.count("nothing waits any more") == 1
+    else:
+        assert counts == Counts(read=1, unlooked=True)
+        assert left <= times - watch.TRIES
+        assert scene.heard.count("a: cannot be looked at") == 1, "once a minute"
+        assert scene.heard.count("nothing waits any more") == 0
+        assert "waiting: 0 files, and what lies in 1 folders that" in watch.status(scene.outbox)
+
+
+def test_an_inbox_that_stays_away_is_not_waited_for_by_a_watch_that_is_to_end(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go(*_: object, **__: object) -> None:
+        shutil.rmtree(scene.inbox, ignore_errors=True)
+
+    monkeypatch.setattr("digitize.watch._Watcher._start_pool", go)
+    assert scene.once() == Counts(unlooked=True)
+
+
 # Once each
 
 
@@ -175,6 +218,28 @@ def test_a_sheet_that_was_read_before_a_kill_is_put_away_after(scene: Scene) -> 
     assert (scene.inbox / "1.png").exists()
     assert scene.once(done="delete") == Counts()
     assert not (scene.inbox / "1.png").exists()
+
+
+@pytest.mark.parametrize("done", ["move", "delete"])
+def test_what_comes_into_the_place_of_a_sheet_that_is_put_away_is_read(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, done: str
+) -> None:
+    scene.put("1.png", "904")
+    scene.once()
+    hashes = sheets.sha256
+
+    def replaced(origin: Path | bytes) -> str:
+        """Another sheet arrives as soon as the one before was looked at."""
+        monkeypatch.setattr("digitize.sheets.sha256", hashes)
+        digest = hashes(origin)
+        (scene.inbox / "1.png").write_bytes(drawn("37"))
+        return digest
+
+    monkeypatch.setattr("digitize.sheets.sha256", replaced)
+    scene.once(done=done)
+    assert scene.listed() == {"1.png": "904", "1.png~2": "37"}
+    assert scene.files("done") == (["1.png", "1.png~2"] if done == "move" else [])
+    assert list(scene.inbox.iterdir()) == []
 
 
 # What fails
@@ -303,6 +368,12 @@ def test_folders_in_one_another_are_refused(scene: Scene) -> None:
         watch.watch(Options(scene.inbox, scene.place / "file"))
 
 
+def test_a_resolution_that_none_can_have_is_refused_before_any_sheet_fails() -> None:
+    for dpi in (10.0, 3000.0, float("nan")):
+        with pytest.raises(UsageError, match="--dpi"):
+            batch.Recipe(dpi=dpi)
+
+
 def test_a_second_watch_on_the_same_folders_is_refused(scene: Scene) -> None:
     def second() -> None:
         with pytest.raises(UsageError, match="another digitize watch"):
@@ -314,6 +385,38 @@ def test_a_second_watch_on_the_same_folders_is_refused(scene: Scene) -> None:
 
     scene.play(second)
     assert scene.once() == Counts(), "the lock is gone with the one who held it"
+
+
+def test_folders_that_may_not_be_opened_are_said(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    opens = os.open
+    forbidden = scene.outbox / ledger.OWN_FOLDER / ledger.LOCK_FILE
+
+    def refuse(path: Any, *how: Any, **more: Any) -> int:
+        if path == forbidden:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opens(path, *how, **more)
+
+    book = Ledger(scene.outbox)
+    (scene.outbox / ledger.OWN_FOLDER).mkdir(parents=True)
+    book.open(scene.inbox)
+    book.close()
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(OutputError, match="lock: cannot be opened: Permission denied"):
+        scene.once()
+    assert "whether a watch runs is not known" in watch.status(scene.outbox)
+    forbidden = scene.inbox
+    with pytest.raises(UsageError, match="inbox: cannot be opened: Permission denied"):
+        scene.once()
+
+
+def test_who_asks_for_the_status_keeps_no_watch_from_starting(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = scene.place / "lock"
+    asking = os.open(lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    assert watch._is_held(lock) is False, "another who asks is no watch"
+    monkeypatch.setattr("digitize.watch.time.sleep", lambda _: os.close(asking))
+    with watch._locked(lock, lock, OutputError):
+        assert watch._is_held(lock) is True
 
 
 def test_a_model_that_is_not_there_is_an_error_at_the_start(scene: Scene) -> None:
@@ -345,6 +448,61 @@ def test_a_full_disk_is_waited_out(scene: Scene) -> None:
     assert scene.listed() == {"0.png": "904", "1.png": "37", "2.png": "5216"}
     assert scene.files("failed") == []
     assert [name for name in scene.files(".") if name.endswith(".part")] == []
+
+
+def test_a_full_disk_is_no_try_of_a_file(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, left = Ledger.note_trouble, watch.TRIES
+    noted = []
+
+    def fail(book: Ledger, found: Found, error: str, tries: int) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            raise OutputError("the disk is full")
+        noted.append(tries)
+        notes(book, found, error, tries)
+
+    monkeypatch.setattr(Ledger, "note_trouble", fail)
+    (scene.inbox / "1.png").write_bytes(b"")
+    assert scene.once() == Counts(failed=1)
+    assert noted == list(range(1, watch.TRIES))
+
+
+class Idle:
+    """Stands for processes that have nothing to do."""
+
+    idle, mark = 1, "a mark"
+
+    def close(self) -> None:
+        """End them."""
+
+
+def test_a_sheet_that_vanishes_while_the_disk_is_full_is_no_failure(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock(path: Path) -> str:
+        raise UnsettledSheetError(f"{path}: is locked")
+
+    def fail(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("digitize.watch._Watcher._start_pool", lambda _: None)
+    monkeypatch.setattr("digitize.watch._Watcher._have_pool", lambda _: True)
+    monkeypatch.setattr("digitize.sheets.sha256", lock)
+    scene.put("1.png", "904")
+    with watch._Watcher(Options(scene.inbox, scene.outbox, settle=0.0, trouble_pause=0.0, poll=60.0)) as watcher:
+        watcher._pool = Idle()
+        with monkeypatch.context() as full:
+            full.setattr(Ledger, "note_trouble", fail)
+            watcher._walk(0.0)
+            watcher._settle(math.inf)
+            watcher._feed()
+        scene.put("1.png", "3721")
+        watcher._walk(0.0)
+        (scene.inbox / "1.png").unlink()
+        watcher._settle(math.inf)
+        watcher._write()
+    assert scene.heard.count("1.png: is gone from the inbox") == 1
 
 
 @pytest.fixture
@@ -463,8 +621,204 @@ def reading(text: str) -> SheetReading:
     return SheetReading("", "", (PageReading(1, 99, 20, (Line((Number(digits),)),)),))
 
 
+@pytest.fixture
+def book(scene: Scene) -> Iterator[Ledger]:
+    """A ledger in the OUTBOX."""
+    opened = Ledger(scene.outbox)
+    opened.open(scene.inbox)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("at", ["open", "read"])
+def test_of_a_sheet_that_may_not_be_read_the_reason_is_kept(
+    scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    opens = open
+
+    def refuse(path: Any, *how: Any, **more: Any) -> Any:
+        if path == scene.inbox / "1.png":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opens(path, *how, **more)
+
+    origin = Path("/proc/self/mem")  # can be opened; to read where nothing is mapped is an error
+    if at == "open":
+        origin = scene.inbox / "1.png"
+        monkeypatch.setattr("os.link", refuse)
+        monkeypatch.setattr("builtins.open", refuse)
+        monkeypatch.setattr("io.open", refuse)
+    elif not origin.exists():
+        pytest.skip("no file here that can be opened and not read")
+    assert book.list_failed(Found("1.png", 1, 1), "it is locked", origin) == "1.png"
+    monkeypatch.undo()
+    assert scene.files("failed") == ["1.png.json"]
+    assert scene.failures() == {"1.png": "it is locked"}
+
+
+def test_a_sheet_that_cannot_be_written_under_its_name_is_listed_under_another(scene: Scene, book: Ledger) -> None:
+    for name in ("1.png", "1.png.csv/2.png"):  # a folder where a result lies
+        book.list_read(Found(name, 1, 1, name), name, reading("904"))
+    for name in ("a.png", "a.png/b.png"):
+        (scene.inbox / "a").write_text("dear reader")
+        book.list_failed(Found(name, 1, 1, name), "is text", scene.inbox / "a")
+    assert book.list_read(Found("3.png", 1, 1, "cc"), "k", reading("37")) == "3.png"
+    (plain,) = (name for name in scene.listed() if name.startswith("sheet-"))
+    assert scene.listed() == {"1.png": "904", plain: "904", "3.png": "37"}
+    notes = {json.loads(path.read_text())["source"]: path.stem for path in (scene.outbox / "failed").glob("*.json")}
+    assert sorted(notes) == ["a.png", "a.png/b.png"]
+    assert (scene.outbox / "failed" / notes["a.png/b.png"]).read_text() == "dear reader"
+    assert scene.heard.count("cannot be written under this name") == 2
+
+
+@pytest.mark.parametrize("state", ["read", "failed"])
+def test_what_is_done_is_on_the_disk_with_the_folders_that_name_it(
+    scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    settled: set[int] = set()
+
+    def settle(handle: int) -> None:
+        settled.add(os.fstat(handle).st_ino)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr("os.fsync", settle)
+    monkeypatch.setattr("os.link", refuse)
+    found = Found("a/b/1.png", 1, 1, "aa")
+    if state == "read":
+        book.list_read(found, "k", reading("904"))
+        wanted = ["all.csv", "results/a/b/1.png.csv", "."]
+        folders = ["results/a/b", "results/a", "results"]
+    else:
+        scene.put("1.png")
+        book.list_failed(found, "is text", scene.inbox / "1.png")
+        wanted = ["failed/a/b/1.png", "failed/a/b/1.png.json"]
+        folders = ["failed/a/b", "failed/a", "failed"]
+    assert {(scene.outbox / name).stat().st_ino for name in wanted + folders} <= settled
+
+
+def test_files_that_are_gone_are_no_trouble(scene: Scene, book: Ledger) -> None:
+    for name in ("1.png", "2.png"):
+        scene.put(name)
+        book.note_trouble(Found(name, 1, 1), "is locked", 2)
+    (scene.inbox / "1.png").unlink()
+    assert "1.png: tried" not in watch.status(scene.outbox)
+    assert "2.png: tried 2 times: is locked" in watch.status(scene.outbox)
+
+
+def test_folders_whose_names_are_long_and_no_text_are_listed(scene: Scene, book: Ledger) -> None:
+    name = os.fsdecode(b"\xff" * 70 + b"/1.png")
+    listed = book.list_read(Found(name, 1, 1, "aa"), "k", reading("904"))
+    assert listed.startswith(r"\xff\xff")
+    assert listed.endswith("/1.png")
+    assert scene.listed() == {listed: "904"}
+
+
+@pytest.mark.parametrize("forbidden", ["rename", "unlink"])
+def test_a_sheet_that_cannot_be_taken_away_is_not_copied_again_and_again(
+    scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch, forbidden: str
+) -> None:
+    origin = scene.inbox / "1.png"
+    origin.write_bytes(b"a sheet")
+    does = Path.unlink
+
+    def refuse_rename(*_: object) -> None:
+        number = errno.EACCES if forbidden == "rename" else errno.EXDEV
+        raise OSError(number, os.strerror(number))
+
+    def refuse_unlink(path: Path, *how: Any, **more: Any) -> None:
+        if path == origin:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        does(path, *how, **more)
+
+    monkeypatch.setattr(Path, "rename", refuse_rename)
+    monkeypatch.setattr(Path, "unlink", refuse_unlink)
+    with pytest.raises(OutputError, match="Permission denied"):
+        book.take_away(origin, "1.png")
+    assert scene.files("done") == []
+    assert origin.read_bytes() == b"a sheet"
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing that the ledger would catch."""
+
+
+def put_read(scene: Scene, book: Ledger) -> Path:
+    """A sheet in the inbox that stands in the ledger as read."""
+    path = scene.inbox / "1.png"
+    path.write_bytes(b"a sheet")
+    book.list_read(Found("1.png", 7, 1, sheets.sha256(path)), "k", reading("904"))
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*")}
+
+
+@pytest.mark.parametrize(
+    ("done", "came", "inbox", "away"),
+    [
+        ("move", None, {}, {"1.png": b"a sheet"}),
+        ("delete", None, {}, {}),
+        ("keep", None, {"1.png": b"a sheet"}, {}),
+        ("move", b"another", {"1.png": b"another"}, {"1.png": b"a sheet"}),
+        ("keep", b"another", {"1.png": b"another"}, {"1.png": b"a sheet"}),
+    ],
+)
+def test_what_a_kill_left_set_aside_is_put_away(
+    scene: Scene,
+    book: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    done: Done,
+    came: bytes | None,
+    inbox: dict[str, bytes],
+    away: dict[str, bytes],
+) -> None:
+    def kill(*_: object) -> None:
+        raise Killed
+
+    path = put_read(scene, book)
+    with monkeypatch.context() as patched:
+        patched.setattr("digitize.ledger.Ledger.take_away", kill)
+        with pytest.raises(Killed):
+            Away(book, scene.inbox, "move").put_away("1.png", "1.png")
+    assert not path.exists()
+    if came is not None:
+        path.write_bytes(came)
+    assert Away(book, scene.inbox, done).finish() == []
+    assert contents(scene.inbox) == inbox
+    assert contents(scene.outbox / "done") == away
+    assert book.set_aside() == []
+
+
+def test_what_is_not_what_was_read_is_put_back(scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put_read(scene, book)
+    path.write_bytes(b"another")
+    assert not Away(book, scene.inbox, "delete").put_away("1.png", "1.png")
+    assert contents(scene.inbox) == {"1.png": b"another"}
+    rename = Path.rename
+
+    def and_one_more_comes(origin: Path, target: Path) -> None:
+        rename(origin, target)
+        monkeypatch.undo()
+        path.write_bytes(b"a third")
+
+    monkeypatch.setattr(Path, "rename", and_one_more_comes)
+    assert not Away(book, scene.inbox, "delete").put_away("1.png", "1.png")
+    assert contents(scene.inbox) == {"1.png": b"a third", "1~2.png": b"another"}
+
+
+def test_what_cannot_be_put_away_is_put_back(scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    put_read(scene, book)
+    monkeypatch.setattr("digitize.ledger.Ledger.take_away", fail)
+    with pytest.raises(OutputError, match="full"):
+        Away(book, scene.inbox, "move").put_away("1.png", "1.png")
+    assert contents(scene.inbox) == {"1.png": b"a sheet"}
+    assert book.set_aside() == []
 
 
 @pytest.mark.parametrize("at", ["ledger._put_file", "ledger.Ledger._append", "write._take_place"])
@@ -531,6 +885,29 @@ def test_names_that_are_no_text_are_listed(scene: Scene) -> None:
     assert scene.once() == Counts(read=1)
     assert scene.listed() == {r"\xff.png": "904"}
     assert scene.once() == Counts()
+
+
+def test_a_name_that_is_no_text_may_bring_its_process_down_and_be_tried_again(scene: Scene, book: Ledger) -> None:
+    name = os.fsdecode(b"crash\xff.png")
+    book.close()
+    try:
+        scene.put(name)
+    except OSError:
+        pytest.skip("this file system takes only text for names")
+    assert scene.once() == Counts(failed=1)
+    assert r"crash\xff.png" in watch.status(scene.outbox)
+    (error,) = scene.failures().values()
+    assert r"crash\udcff.png: the process that read it" in error
+
+
+def test_trouble_with_a_name_that_is_no_text_is_noted_and_said(scene: Scene, book: Ledger) -> None:
+    name = os.fsdecode(b"\xff.png")
+    scene.put(name)
+    book.note_trouble(Found(name, 1, 1), f"{name}: is locked", 1)
+    book.list_failed(Found(name, 2, 2), f"{name}: is text", scene.inbox / name)
+    said = watch.status(scene.outbox)
+    said.encode()
+    assert r"\xff.png: \udcff.png: is text" in said
 
 
 def test_names_as_long_as_can_be_are_listed(scene: Scene) -> None:

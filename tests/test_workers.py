@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 import pytest
-from readers import Parrot, Refuser
+from readers import Changing, Parrot, Refuser
 
 from digitize import workers
-from digitize.errors import ModelError
+from digitize.errors import ModelError, OutputError
 from digitize.sheets import Sheet
 from digitize.workers import Limits, Pool
 
@@ -78,9 +80,51 @@ def test_a_bug_fails_its_sheet_and_says_what_it_was(pool: Pool, tmp_path: Path) 
     assert readings[1].error is None
 
 
+def test_what_is_not_the_fault_of_a_sheet_is_raised(pool: Pool, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no room"):
+        list(pool.read(sheets_of(tmp_path, "a.png", "full.png", "b.png")))
+
+
+def test_what_is_raised_beside_an_outcome_is_raised_after_it(pool: Pool, tmp_path: Path) -> None:
+    while pool.idle < 2:
+        pool.wait(None)
+    for ticket, sheet in enumerate(sheets_of(tmp_path, "full.png", "a.png")):
+        pool.submit(ticket, sheet)
+    assert all(worker.pipe.poll(60) for worker in pool._workers), "both have answered"
+    assert [outcome.ticket for outcome in pool.wait(0)] == [1]
+    with pytest.raises(OutputError, match="no room"):
+        pool.wait(0)
+
+
 def test_what_forbids_to_start_is_raised() -> None:
     with Pool(Refuser(), workers=2) as pool, pytest.raises(ModelError, match="a test has none"):  # type: ignore[arg-type]
         pool.start()
+
+
+def test_a_process_that_cannot_be_started_is_said_and_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def pipe(*_: object) -> tuple[Connection, Connection]:
+        made = Pipe()
+        ends.extend(made)
+        return made
+
+    ends: list[Connection] = []
+    monkeypatch.setattr("multiprocessing.context.BaseContext.Pipe", pipe)
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", fail)
+    with Pool(Parrot, workers=2) as pool, pytest.raises(ModelError, match="cannot be started"):
+        pool.start()
+    assert [end.closed for end in ends] == [True, True]
+
+
+def test_a_model_that_is_changed_while_sheets_are_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    found = sheets_of(tmp_path, "a.png", "crash.png", "b.png")
+    with Pool(Changing(tmp_path / "made"), workers=1) as pool:
+        pool.start()
+        with pytest.raises(ModelError, match="was changed"):
+            list(pool.read(found))
 
 
 def test_a_process_that_is_killed_while_idle_is_replaced(pool: Pool, tmp_path: Path) -> None:
