@@ -65,9 +65,10 @@ SQUARES = np.square(np.arange(256)).astype(np.uint16)  # of a slope: to look the
 ROWS_SAMPLED = 500  # of a page, when its contrast is measured
 SURROUND_SIDE = 400  # cells of the longer side: what lies around a sheet is looked for in this size
 LEAST_SURROUNDED = 600  # pixels of the longer side: a smaller picture is cut out of a sheet, and what it ends in is ink
-BLACK = 0.12  # of the paper's brightness: what lies around a sheet is darker
+BLACK, NEARLY_BLACK = 0.06, 0.3  # of the paper's brightness: what lies around a sheet is darker; and what goes with it
 SURROUND_ELEMENT = 5  # cells: it is thicker than ink; at an edge half of that will do
 SURROUND_CONTACT = 0.25  # share of a side of the picture that it takes up
+LEAST_SHEET, SHEET_FILLED = 0.1, 0.85  # share of the picture that a sheet is, and of the rectangle around it
 FAINTEST = 0.035  # share of the paper's brightness below which a mark cannot be told from paper
 
 
@@ -131,7 +132,8 @@ def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
     Returns:
         The ink, at a working scale that gives strokes an inside.
     """
-    dark = _without_surround(darken(gray))
+    filled, sheet = _without_surround(gray)
+    dark = darken(filled)
     scale, stroke = 1.0, 0.0
     if dark.size >= LEAST_HALVED:
         half = _resized(dark, 0.5)
@@ -140,13 +142,13 @@ def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
             dark, scale = half, 0.5
     if scale == 1.0:
         stroke = max(1.0, stroke_width(_guess_ink(dark)))
-    contrast, level, bare = measure_contrast(dark, stroke=stroke)
+    contrast, level, bare = measure_contrast(dark, stroke=stroke, sheet=sheet)
     mask = contrast > level
     stroke = stroke_width(mask)
     enlargement = _enlargement(mask, stroke) if scale == 1.0 else 1.0
     if enlargement > 1.0:
         scale = enlargement
-        contrast, level, bare = measure_contrast(_resized(dark, scale), stroke=stroke * scale)
+        contrast, level, bare = measure_contrast(_resized(dark, scale), stroke=stroke * scale, sheet=sheet)
         mask = contrast > level
         stroke = stroke_width(mask)
     stroke = max(stroke, 1.0)
@@ -190,44 +192,72 @@ def darken(gray: Gray) -> Gray:
     return gray if whole + local >= 0 else 255 - gray
 
 
-def _without_surround(dark: Gray) -> Gray:
-    """The page with paper in place of what is black around the sheet: the scanner's lid, the corners of a turned scan.
+def _without_surround(gray: Gray) -> tuple[Gray, Mask | None]:
+    """The page with paper in place of what is black around the sheet: the scanner's lid, a dark table under a slip.
 
-    Black has no contrast to itself, and would be taken for ink many times as thick and tall as the writing.
+    Black has no contrast to itself, and would be taken for ink many times as thick and tall as the writing; and where
+    there is more of it than of the sheet, for the paper, as would a table that is only dark. What it leaves has to be a
+    sheet, a quadrilateral: light writing on black paper leaves none.
+
+    Returns:
+        The page, and bool (h, w) in a small size: where the sheet is; None if it is everywhere.
     """
-    shrink = max(dark.shape) / SURROUND_SIDE
-    if max(dark.shape) < LEAST_SURROUNDED:
-        return dark
-    small = _resized(dark, 1 / shrink)
-    (paper,) = _quantiles(small, 0.9)
-    black = (small < BLACK * paper).view(np.uint8)
+    if max(gray.shape) < LEAST_SURROUNDED:
+        return gray, None
+    small = _resized(gray, SURROUND_SIDE / max(gray.shape))
+    (paper,) = _quantiles(small, 1 - LEAST_SHEET / 2)
+    surround = _find_surround(small, BLACK * paper, NEARLY_BLACK * paper)
+    if not surround.any():  # what is only dark matters where it is most of the picture
+        otsu, _ = cv2.threshold(small, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+        surround = _find_surround(small, otsu, otsu)
+        surround &= 2 * np.count_nonzero(surround) > surround.size
+    if not surround.any() or not _is_sheet(~surround):
+        return gray, None
+    blurred = _as_gray(cv2.dilate(surround.view(np.uint8), np.ones((3, 3), np.uint8)))
+    _, nearest = cv2.distanceTransformWithLabels(blurred, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    sheet = blurred == 0
+    levels = np.zeros(int(nearest.max()) + 1, np.uint8)
+    levels[nearest[sheet]] = cv2.dilate(small, np.ones((3, 3), np.uint8))[sheet]
+    whole = gray.shape[::-1]
+    filled = cv2.resize(levels[nearest], whole, interpolation=cv2.INTER_LINEAR)
+    around = cv2.resize(blurred, whole, interpolation=cv2.INTER_NEAREST) > 0
+    return _as_gray(np.where(around, filled, gray)), sheet
+
+
+def _find_surround(small: Gray, level: float, weak: float) -> Mask:
+    """What is darker than a level, thicker than ink, and takes up much of a side of a small page: bool (H, W).
+
+    What is not so dark goes with it where they hang together, up to the level `weak`.
+    """
+    black = (small < level).view(np.uint8)
     thick = cv2.morphologyEx(black, cv2.MORPH_OPEN, np.ones((SURROUND_ELEMENT, SURROUND_ELEMENT), np.uint8))
-    count, labels = cv2.connectedComponents(black, connectivity=8)
+    count, labels = cv2.connectedComponents((small < weak).view(np.uint8), connectivity=8)
     around = np.zeros(count, bool)
     for side in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
         touching = np.bincount(labels[side][thick[side] > 0], minlength=count)
         around |= touching >= SURROUND_CONTACT * len(labels[side])
     around[0] = False
-    if not around.any():
-        return dark
-    surround = cv2.dilate(around[labels].view(np.uint8), np.ones((3, 3), np.uint8))
-    _, nearest = cv2.distanceTransformWithLabels(surround, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    sheet = surround == 0
-    if not sheet.any():
-        return dark
-    levels = np.zeros(int(nearest.max()) + 1, np.uint8)
-    levels[nearest[sheet]] = cv2.dilate(small, np.ones((3, 3), np.uint8))[sheet]
-    whole = dark.shape[::-1]
-    filled = _as_gray(cv2.resize(levels[nearest], whole, interpolation=cv2.INTER_LINEAR))
-    return np.where(cv2.resize(surround, whole, interpolation=cv2.INTER_NEAREST) > 0, filled, dark)
+    return np.asarray(around[labels], dtype=bool)
 
 
-def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray, np.uint8]:
+def _is_sheet(mask: Mask) -> bool:
+    """Whether the largest part of a mask fills a quadrilateral, and enough of the picture."""
+    contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    largest = max(contours, key=cv2.contourArea, default=None)
+    if largest is None:
+        return False
+    area = cv2.contourArea(largest)
+    _, (width, height), _ = cv2.minAreaRect(largest)
+    return bool(area >= LEAST_SHEET * mask.size and area >= SHEET_FILLED * width * height)
+
+
+def measure_contrast(dark: Gray, *, stroke: float, sheet: Mask | None = None) -> tuple[Gray, Gray, np.uint8]:
     """Measure how far each pixel is darker than its paper, and how far ink has to be.
 
     Args:
         dark: uint8 (H, W), dark ink on light paper.
         stroke: rough width of a stroke in pixels.
+        sheet: bool (h, w) in any size, where there is a sheet, if it is not everywhere.
 
     Returns:
         (contrast, level, bare): contrast and level uint8 (H, W), 0 for the brightest paper and 255 for black; a pixel
@@ -238,7 +268,7 @@ def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray, np.uint8
     blur = min(max(0.3, 0.2 * stroke), FIRST_BLUR)
     while True:
         smooth = _as_gray(cv2.GaussianBlur(contrast, (0, 0), blur))
-        low, middle = _quantiles(smooth[::step], 0.1, 0.4)
+        low, middle = _quantiles(_on_sheet(smooth[::step], sheet), 0.1, 0.4)
         noise = (middle - low) / 1.1  # so many deviations lie between these
         slope = cv2.morphologyEx(smooth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         sampled = np.square(slope[::step].astype(np.float64))
@@ -267,6 +297,14 @@ def measure_contrast(dark: Gray, *, stroke: float) -> tuple[Gray, Gray, np.uint8
     )
     level = np.maximum((255 * drawn + prior * whole) / (mass + prior), floor)
     return smooth, _as_gray(cv2.resize(np.rint(level).astype(np.uint8), dark.shape[::-1])), np.uint8(middle)
+
+
+def _on_sheet(image: Gray, sheet: Mask | None) -> Gray:
+    """The pixels of a page, uint8 (H, W), that lie on its sheet."""
+    if sheet is None:
+        return image
+    size = image.shape[1], image.shape[0]
+    return _as_gray(image[cv2.resize(sheet.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0])
 
 
 def _quantiles(image: Gray, *shares: float) -> list[float]:

@@ -38,6 +38,7 @@ ALIKE = 0.5  # of its height that a neighbour has to have
 PRIOR_WEIGHT, MOST_PRIOR = 2.5, 4.0  # of the votes' log odds; chosen on the maker's validation sheets
 CLASSIFIER_POWER = 0.25  # of the classifier's opinion beside the detector's; chosen on the maker's validation sheets
 LEAST_SEEN = 0.45  # probability from which a place is reported; 0.5 has a hair more f1 there, but hides more digits
+FEW, LEAST_OF_FEW = 3, 0.35  # on a page with no more places less is asked; chosen on made single cells
 SURE = 0.8  # probability from which a place lends others on its line belief
 LEVEL, SIZES = 0.6, (0.6, 1.7)  # heights that it may stand above or below; and its relative height
 FAVOUR, CROWD, DISFAVOUR = 0.05, 8, 0.1  # less is asked beside a sure digit; more on lines without, of so many places
@@ -89,7 +90,8 @@ def believed(places: list[Place]) -> NDArray[np.bool_]:
 
     Digits keep company. What is doubtful beside a sure digit of its size is more likely one than what is doubtful on a
     line, among many places, on which no digit is sure: there it is mostly a letter. What this is worth on made sheets
-    is printed by `tests/ablation.py --tune`, which has a row without it.
+    is printed by `tests/ablation.py --tune`, which has a row without it. Of the few marks on a page that holds hardly
+    any, each is likely to be what the page was scanned for.
 
     Args:
         places: everything that was seen on the page, in any order.
@@ -98,7 +100,7 @@ def believed(places: list[Place]) -> NDArray[np.bool_]:
         bool (len(places),).
     """
     seen = np.array([place.seen for place in places])
-    least = np.full(len(places), LEAST_SEEN)
+    least = np.full(len(places), LEAST_SEEN if len(places) > FEW else LEAST_OF_FEW)
     open_to = np.flatnonzero((seen >= LEAST_SEEN - FAVOUR) & (seen < LEAST_SEEN + DISFAVOUR))
     sure = np.flatnonzero(seen >= SURE)
     if len(open_to):

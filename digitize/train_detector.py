@@ -400,9 +400,9 @@ def finish(course: Course) -> Path:
     folder = course.options.output
     course.mean.set_weights(course.average)  # a run that was killed after its last step has nothing left to judge
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        export(course.mean, folder, bits=LITE_BITS)
-        models.write_card(folder, _card(course, network))
+        with models.renewed(folder) as made:
+            export(course.mean, made, bits=LITE_BITS)
+            models.write_card(made, _card(course, network))
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error}): choose another folder") from error
     return folder

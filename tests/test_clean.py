@@ -97,27 +97,34 @@ def test_light_that_falls_off_is_no_ink(shape: str) -> None:
     assert pieces(ink) == 10
 
 
-def black_edge(page: Gray, level: int, noise: float) -> Gray:
-    """The page with 60 pixels of a scanner's lid to its left and above it."""
-    edged = np.pad(page, ((60, 0), (60, 0)), constant_values=level)
-    lid = np.ones(edged.shape, bool)
-    lid[60:, 60:] = False
-    edged[lid] = np.clip(level + np.random.default_rng(1).normal(0, noise, int(lid.sum())), 0, 255)
-    return edged
-
-
-@pytest.mark.parametrize(("level", "noise"), [(0, 0), (1, 0), (8, 4)], ids=["black", "nearly black", "grainy"])
-def test_a_black_edge_is_neither_ink_nor_measured(level: int, noise: float) -> None:
+@pytest.mark.parametrize(
+    ("margins", "level", "noise"),
+    [((60, 0), 0, 0), ((60, 0), 8, 4), ((40, 40), 1, 0), ((400, 300), 4, 3), ((300, 400), 50, 8)],
+    ids=["black edges", "grainy edges", "black all around", "a slip on the lid", "a slip on a dark table"],
+)
+def test_what_lies_around_a_sheet_is_neither_ink_nor_measured(
+    margins: tuple[int, int], level: int, noise: float
+) -> None:
     digits = Paper(700, 500)
     for row in range(7):
         digits.number("350781", 50, 40 + 80 * row, height=36)
-    plain, edged = extract_ink(digits.gray()), extract_ink(black_edge(digits.gray(), level, noise))
-    assert edged.stroke / edged.scale == pytest.approx(plain.stroke / plain.scale, rel=0.35)
-    assert edged.height / edged.scale == pytest.approx(plain.height / plain.scale, rel=0.1)
-    moved = Paper(*(side + 60 for side in digits.ink.shape))
-    moved.ink[60:, 60:] = digits.ink
-    assert kept(edged, moved) > KEPT
-    assert stray(edged, moved) < STRAY
+    before, _ = margins
+    around = np.pad(np.zeros(digits.ink.shape, bool), margins, constant_values=True)
+    page = np.pad(digits.gray(), margins)
+    page[around] = np.clip(np.random.default_rng(1).normal(level, noise, int(around.sum())), 0, 255)
+    plain, ink = extract_ink(digits.gray()), extract_ink(page)
+    assert ink.stroke / ink.scale == pytest.approx(plain.stroke / plain.scale, rel=0.35)
+    assert ink.height / ink.scale == pytest.approx(plain.height / plain.scale, rel=0.1)
+    moved = Paper(*page.shape)
+    moved.ink[before : before + 700, before : before + 500] = digits.ink
+    assert kept(ink, moved) > KEPT
+    assert stray(ink, moved) < STRAY
+
+
+def test_light_writing_on_black_leaves_no_sheet() -> None:
+    digits = Paper(700, 500)
+    digits.number("350", 40, 200, height=200)
+    assert kept(extract_ink(digits.gray(paper=0, pen=240)), digits) > KEPT
 
 
 def test_black_paper_in_a_small_picture_and_ink_that_runs_off_the_sheet_are_no_edge() -> None:

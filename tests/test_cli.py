@@ -21,7 +21,7 @@ from readers import StubRecipe
 from stub import Paper, StubDetector, StubModel, write_model
 from typer.testing import CliRunner
 
-from digitize import __version__, cli, watch, write
+from digitize import __version__, batch, cli, watch, write
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = (
@@ -323,9 +323,22 @@ def test_a_bug_is_no_usage_error(digitize: Digitize, sheet: Path, monkeypatch: p
     def stumble(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(StubModel, "probabilities", stumble)
+    monkeypatch.setattr(batch, "run", stumble)
     with pytest.raises(RuntimeError, match="a bug"):
         digitize("scan", sheet, "-o", "out.csv")
+    assert not Path("out.csv").exists()
+
+
+def test_a_bug_that_a_sheet_brings_up_is_that_sheets_failure(
+    digitize: Digitize, sheet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(StubModel, "probabilities", stumble)
+    said = digitize("scan", sheet, "-o", "out.csv")
+    assert said.code == 3
+    assert said.line("sheet.png: a bug came up in reading it (RuntimeError: a bug)")
     assert not Path("out.csv").exists()
 
 

@@ -261,10 +261,18 @@ def placed(left: int, seen: float, *, top: int = 0) -> Place:
 
 def test_a_doubtful_place_is_believed_beside_a_sure_digit() -> None:
     doubtful = decode.LEAST_SEEN - 0.05
-    assert decode.believed([placed(0, 0.95), placed(20, doubtful)]).tolist() == [True, True]
-    assert decode.believed([placed(0, 0.95), placed(200, doubtful)]).tolist() == [True, False]  # too far
-    assert decode.believed([placed(0, 0.95), placed(20, doubtful, top=40)]).tolist() == [True, False]  # another line
-    assert decode.believed([placed(0, 0.95), placed(20, 0.2)]).tolist() == [True, False]
+    others = [placed(0, 0.95), *(placed(600 + 20 * k, 0.95) for k in range(decode.FEW))]
+    assert decode.believed([placed(20, doubtful), *others])[0]
+    assert not decode.believed([placed(200, doubtful), *others])[0]  # too far
+    assert not decode.believed([placed(20, doubtful, top=40), *others])[0]  # another line
+    assert not decode.believed([placed(20, 0.2), *others])[0]
+
+
+def test_less_is_asked_of_the_few_marks_of_a_page_that_holds_hardly_any() -> None:
+    doubtful = [placed(200 * k, decode.LEAST_OF_FEW + 0.01) for k in range(decode.FEW + 1)]
+    assert decode.believed(doubtful[:-1]).all()
+    assert not decode.believed(doubtful).any()
+    assert not decode.believed([placed(0, decode.LEAST_OF_FEW - 0.01)]).any()
 
 
 def test_among_many_places_more_is_asked_of_a_line_without_a_sure_digit() -> None:

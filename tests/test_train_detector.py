@@ -167,6 +167,23 @@ def test_killed_after_its_last_step_it_only_has_to_be_written(file: Path, tmp_pa
 
 
 @pytest.mark.usefixtures("small")
+def test_a_detector_is_replaced_by_a_whole_one_alone(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    runs.run(tiny.detector_options(folder, file, steps=1))
+    before = models.load_card(folder).content
+
+    def interrupted(course: train_detector.Course) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_detector, "measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(tiny.detector_options(folder, file, steps=1, seed=4), overwrite=True)
+    assert models.load_card(folder).content == before
+
+
+@pytest.mark.usefixtures("small")
 def test_a_detector_that_is_trained_on_in_its_own_folder_can_be_taken_up(file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     runs.run(tiny.detector_options(folder, file, steps=1))
