@@ -57,6 +57,8 @@ LONGEST_SIDE_INCHES = 24  # a file that states a dpi at which it is larger than 
 POINTS_PER_INCH = 72
 
 MEGA = 1_000_000
+ENDS = {b"\x89PNG": b"IEND", b"\xff\xd8\xff": b"\xff\xd9", b"%PDF": b"%%EOF"}  # by how such files begin
+TAIL_BYTES = 4096  # of a file, in which its end has to be; some have more behind it
 MAX_PIXELS = 150 * MEGA  # A2 at 600 dpi is 139; below Pillow's own limit of 179
 MAX_RENDERED_PIXELS = 50 * MEGA  # A4 at 600 dpi is 35; larger PDF pages are rendered smaller
 ROUNDING = 1e-6  # of a size in points, which pdfium keeps in single precision
@@ -479,6 +481,21 @@ def _image_pages(origin: Path | bytes, name: str, wanted: PageRange) -> Iterator
             yield page
     if failure is not None:
         raise failure
+
+
+def has_end(path: Path) -> bool:
+    """Whether a file holds what those of its format end with; True where there is no such thing, or it cannot be read.
+
+    A file that is still being written may have all its pixels, and be decoded, before it has its end.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+            stream.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            tail = stream.read()
+    except OSError:
+        return True
+    return all(end in tail for start, end in ENDS.items() if head.startswith(start))
 
 
 def _open_image(origin: Path | bytes, name: str, files: ExitStack) -> Image.Image:

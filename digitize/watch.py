@@ -51,6 +51,7 @@ SETTLE_SECONDS = 3.0  # without a change, from which a file is taken for whole
 RESCAN_SECONDS = 120.0  # between walks through the whole inbox
 BEAT_SECONDS = 60.0  # between lines that say that all is well, and between those that say the same trouble
 TRIES, DEADLY_TRIES = 5, 2  # of a file whose trouble may pass, and of one that took its process along
+MORE_PATIENCE = 20  # times that, for a file that lacks the end of its format
 FIRST_PAUSE, PAUSE_GROWTH = 5.0, 3.0  # seconds before the second try, and times as long before each further one
 REVIEW_SECONDS = 60.0  # between pages of review, unless one is full: one a sheet would be many to go through
 TROUBLE_PAUSE = 5.0  # seconds until a full disk, a missing inbox or an invalid model is looked at again
@@ -68,7 +69,7 @@ class Options:
         outbox: the folder that gets the results.
         recipe: how sheets are read.
         jobs: processes that read; as many as there are cores where None.
-        settle: seconds without a change from which a file is whole.
+        settle: seconds without a change from which a file is whole; many times as long where it lacks its end.
         poll: seconds between looks where no events come, as on network shares; None listens for events.
         rescan: seconds between walks through the inbox, whatever events say.
         done: what becomes of a sheet that was read.
@@ -124,6 +125,7 @@ class _File:
         due: when it is to be looked at next, in monotonic seconds.
         state: "seen" waits to settle, or for its next try; "ready" waits for a process; "reading" is in one.
         tries: that failed.
+        overdue: whether its end was waited for longer than for that of others.
         key: what its reading depends on, from when it is read.
     """
 
@@ -132,6 +134,7 @@ class _File:
     key: str = ""
     state: Literal["seen", "ready", "reading"] = "seen"
     tries: int = 0
+    overdue: bool = False
 
 
 def watch(options: Options) -> Counts:
@@ -327,7 +330,7 @@ class _Watcher:
         if file is None:
             file = self._files[found.name] = _File(found)
         elif file.state != "reading" and _differs(file.found, found):
-            file.found, file.tries = found, 0
+            file.found, file.tries, file.overdue = found, 0, False
         else:
             return
         self._wait(file, self._options.settle)
@@ -349,6 +352,9 @@ class _Watcher:
                 self._forget(name)
             elif _differs(file.found, found):
                 self._look_at(found)
+            elif not file.overdue and not sheets.has_end(self._inbox / name):
+                file.overdue = True
+                self._wait(file, MORE_PATIENCE * self._options.settle)
             else:
                 file.state = "ready"
                 self._ready.append(name)

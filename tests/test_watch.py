@@ -167,6 +167,27 @@ def test_an_inbox_that_stays_away_is_not_waited_for_by_a_watch_that_is_to_end(
 # Once each
 
 
+def test_a_file_without_its_end_is_given_more_time_and_then_read(scene: Scene) -> None:
+    """All pixels of a PNG are there before its last bytes are, so that it opens."""
+    path, whole = scene.inbox / "slow.png", drawn("904")
+    path.write_bytes(whole[:-12])
+    with watch._Watcher(Options(scene.inbox, scene.outbox, settle=100.0, poll=60.0)) as watcher:
+        watcher._walk(0.0)
+        (file,) = watcher._files.values()
+        first = file.due
+        watcher._settle(first)
+        assert (file.state, file.due > first + 1000.0) == ("seen", True)
+        path.write_bytes(whole)
+        watcher._settle(file.due)  # it has changed meanwhile, and is like any other then
+        watcher._settle(file.due)
+        assert file.state == "ready"
+        path.write_bytes(whole[:-11])
+        watcher._look_at(watch._found(scene.inbox, "slow.png"))
+        watcher._settle(file.due)
+        watcher._settle(file.due)
+        assert file.state == "ready"  # some programs leave the end out
+
+
 def test_nothing_is_read_again_by_the_next_watch(scene: Scene) -> None:
     scene.put("1.png", "904")
     scene.put("text.png")
