@@ -227,17 +227,19 @@ def _without_surround(gray: Gray) -> tuple[Gray, Mask | None]:
 def _find_surround(small: Gray, level: float, weak: float) -> Mask:
     """What is darker than a level, thicker than ink, and takes up much of a side of a small page: bool (H, W).
 
-    What is not so dark goes with it where they hang together, up to the level `weak`.
+    What is not so dark goes with it where they hang together, up to the level `weak`; ink that touches it does not.
     """
-    black = (small < level).view(np.uint8)
-    thick = cv2.morphologyEx(black, cv2.MORPH_OPEN, np.ones((SURROUND_ELEMENT, SURROUND_ELEMENT), np.uint8))
-    count, labels = cv2.connectedComponents((small < weak).view(np.uint8), connectivity=8)
+    element = np.ones((SURROUND_ELEMENT, SURROUND_ELEMENT), np.uint8)
+    dark = (small < weak).view(np.uint8)
+    thick = _as_gray(cv2.morphologyEx(dark, cv2.MORPH_OPEN, element))
+    count, labels = cv2.connectedComponents(thick, connectivity=8)
     around = np.zeros(count, bool)
     for side in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-        touching = np.bincount(labels[side][thick[side] > 0], minlength=count)
+        touching = np.bincount(labels[side][small[side] < level], minlength=count)
         around |= touching >= SURROUND_CONTACT * len(labels[side])
     around[0] = False
-    return np.asarray(around[labels], dtype=bool)
+    grown = cv2.dilate(around[labels].view(np.uint8), element)
+    return np.asarray((grown > 0) & (dark > 0), dtype=bool)
 
 
 def _is_sheet(mask: Mask) -> bool:

@@ -121,6 +121,16 @@ def test_what_lies_around_a_sheet_is_neither_ink_nor_measured(
     assert stray(ink, moved) < STRAY
 
 
+@pytest.mark.parametrize("height", [40, 60, 120])
+def test_digits_that_touch_a_thick_black_frame_stay(height: int) -> None:
+    digits = Paper(300, 900)
+    digits.number("350718", 60, 0, height=height)
+    page = np.pad(digits.gray(pen=0), 20)
+    moved = Paper(*page.shape)
+    moved.ink[20:-20, 20:-20] = digits.ink
+    assert kept(extract_ink(page), moved) > 0.6  # what lies closest to the frame goes with it
+
+
 def test_light_writing_on_black_leaves_no_sheet() -> None:
     digits = Paper(700, 500)
     digits.number("350", 40, 200, height=200)
