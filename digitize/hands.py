@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from digitize.copybook import Form
 from digitize.errors import DatasetError
+from digitize.records import TILE_SIDE
 
 Alpha = NDArray[np.float32]  # (H, W), 0 no ink to 1 covered
 Stroke = NDArray[np.float32]  # (P, 2), x to the right, y downwards
@@ -44,7 +45,6 @@ DRAWN_STROKE = 5.0  # stroke width in pixels at which lines are drawn before the
 LARGEST_CANVAS = 420  # height in pixels of the drawing before it is scaled down
 NOISE_SIDE = 512
 OWN_FORM_KEPT = 0.9  # how often a hand keeps to its own form of a digit
-TILE_SIDE = 28
 MNIST_SPAN = 20.0  # MNIST's digits fill 20 of 28 pixels
 
 

@@ -29,7 +29,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from digitize import journal, reviews, write
 from digitize.errors import OutputError
@@ -291,7 +291,7 @@ class Ledger:
             note = self._own / NEW_FOLDER / "error.json"
             with note.open("wb") as stream:
                 stream.write(write.encoded(json.dumps(said, indent=1, ensure_ascii=False) + "\n"))
-                _settle(stream)
+                write.settle(stream)
             note.replace(target.with_name(target.name + ".json"))
             write.settle_folder(target.parent)
 
@@ -363,7 +363,7 @@ class Ledger:
         fresh = self._own / NEW_FOLDER / "sheet"
         shutil.copyfile(origin, fresh)
         with fresh.open("rb+") as stream:
-            _settle(stream)
+            write.settle(stream)
         shutil.copystat(origin, fresh)
         fresh.replace(target)
         write.settle_folder(target.parent)
@@ -438,7 +438,7 @@ class Ledger:
             if state == "read" and self._length() > length:
                 with (self.outbox / ALL_FILE).open("rb+") as stream:
                     stream.truncate(length)
-                    _settle(stream)
+                    write.settle(stream)
             base.execute("DELETE FROM intent")
         self._torn = False
 
@@ -471,7 +471,7 @@ class Ledger:
                 if stream.read(1) != b"\n":  # somebody has edited it
                     stream.write(b"\n")
             stream.write(content)
-            _settle(stream)
+            write.settle(stream)
         if not length:
             write.settle_folder(self.outbox)
 
@@ -589,15 +589,9 @@ def _link_or_copy(origin: Path, target: Path) -> bool:
             except OSError:
                 return False
             if not block:
-                _settle(copy)
+                write.settle(copy)
                 return True
             copy.write(block)
-
-
-def _settle(stream: BinaryIO) -> None:
-    """See that what was written to a file is on the disk."""
-    stream.flush()
-    os.fsync(stream.fileno())
 
 
 def _make_folder(folder: Path) -> None:

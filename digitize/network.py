@@ -23,8 +23,8 @@ import keras
 from keras import layers
 
 from digitize import detect
+from digitize.records import TILE_SIDE
 
-TILE_SIDE = 28  # pixels
 INK = 255  # the value of full ink in a tile
 
 NO_DIGIT_CLASSES = 11  # ten digits and "no digit"

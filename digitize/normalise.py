@@ -16,11 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digitize.records import Box, Gray, Mask, Tiles
+from digitize.records import TILE_SIDE, Box, Gray, Mask, Tiles
 
-TILE = 28  # pixels a side, as MNIST
 FIT = 20  # pixels: the larger side of the ink
-VIEW = 2 * TILE  # tile pixels a side that the surroundings show
+VIEW = 2 * TILE_SIDE  # tile pixels a side that the surroundings show
 INK, RULE = 255, 110  # how ink and removed rules stand in the surroundings
 VIEWS = 2
 MOST_SPAN = 4096  # page pixels a side; wider windows are looked at on a grid, so that none takes gigabytes
@@ -37,7 +36,7 @@ def make_tiles(candidates: list[tuple[Box, Mask]], surroundings: Gray) -> Tiles:
     Returns:
         uint8 (N, 28, 28, 2), 0 paper to 255 ink: the digit, and what is around it.
     """
-    tiles = np.zeros((len(candidates), TILE, TILE, VIEWS), np.uint8)
+    tiles = np.zeros((len(candidates), TILE_SIDE, TILE_SIDE, VIEWS), np.uint8)
     for tile, (box, mask) in zip(tiles, candidates, strict=True):
         tile[..., 0], centre_x, centre_y, side = _digit(mask)
         tile[..., 1] = _around(surroundings, box, mask, (box.left + centre_x, box.top + centre_y, side))
@@ -74,17 +73,17 @@ def _digit(mask: Mask) -> tuple[Gray, float, float, float]:
     mass = small.sum(dtype=np.float64)
     centre_y = float((np.arange(size[1]) + 0.5) @ small.sum(axis=1, dtype=np.float64) / mass)
     centre_x = float((np.arange(size[0]) + 0.5) @ small.sum(axis=0, dtype=np.float64) / mass)
-    y = min(max(round(TILE / 2 - centre_y), 0), TILE - size[1])
-    x = min(max(round(TILE / 2 - centre_x), 0), TILE - size[0])
-    tile = np.zeros((TILE, TILE), np.uint8)
+    y = min(max(round(TILE_SIDE / 2 - centre_y), 0), TILE_SIDE - size[1])
+    x = min(max(round(TILE_SIDE / 2 - centre_x), 0), TILE_SIDE - size[0])
+    tile = np.zeros((TILE_SIDE, TILE_SIDE), np.uint8)
     tile[y : y + size[1], x : x + size[0]] = small
-    return tile, left + (TILE / 2 - x) / scale, top + (TILE / 2 - y) / scale, TILE / scale
+    return tile, left + (TILE_SIDE / 2 - x) / scale, top + (TILE_SIDE / 2 - y) / scale, TILE_SIDE / scale
 
 
 def _around(page: Gray, box: Box, mask: Mask, view: tuple[float, float, float]) -> NDArray[np.uint8]:
     """The page around a candidate without the candidate: uint8 (28, 28); off the page is paper."""
     centre_x, centre_y, side = view
-    half = side * VIEW / TILE / 2
+    half = side * VIEW / TILE_SIDE / 2
     left, top = round(centre_x - half), round(centre_y - half)
     span = max(1, round(2 * half))
     if span > MOST_SPAN:  # a line across a large page
@@ -100,5 +99,5 @@ def _around(page: Gray, box: Box, mask: Mask, view: tuple[float, float, float]) 
     x, y = box.left - left, box.top - top
     own = mask[max(0, -y) : span - y, max(0, -x) : span - x]
     window[max(0, y) : max(0, y) + own.shape[0], max(0, x) : max(0, x) + own.shape[1]][own] = 0
-    interpolation = cv2.INTER_AREA if span > TILE else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(window, (TILE, TILE), interpolation=interpolation), dtype=np.uint8)
+    interpolation = cv2.INTER_AREA if span > TILE_SIDE else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(window, (TILE_SIDE, TILE_SIDE), interpolation=interpolation), dtype=np.uint8)

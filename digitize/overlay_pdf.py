@@ -7,7 +7,6 @@ does not grow with their number. The file appears whole, when the block ends wel
 from __future__ import annotations
 
 import io
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -94,7 +93,8 @@ def _finish(part: Path, target: Path) -> None:
     """Put the whole file in its place."""
     try:
         with part.open("rb+") as stream:
-            os.fsync(stream.fileno())
+            write.settle(stream)
         part.replace(target)
+        write.settle_folder(target.parent)
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {error.strerror}; choose another --overlay") from error

@@ -23,6 +23,7 @@ from digitize.confidence import Calibration
 from digitize.errors import DigitizeError, SheetError, UnsettledSheetError, describe_fault
 from digitize.records import (
     NO_DIGIT,
+    TILE_SIDE,
     Box,
     Digit,
     Gray,
@@ -261,7 +262,7 @@ class Scanner:
         drafts: list[Draft] = []
         gathered = held = 0
         for sheet in found:
-            owner = _Opened(sheet.source, str(sheet.path) if sheet.path is not None else sheet.source)
+            owner = _Opened(sheet.source, sheet.name)
             opened.append(owner)
             for draft in self._drafts(sheet, owner, pages, dpi):
                 drafts.append(draft)
@@ -385,7 +386,7 @@ class Scanner:
                 masks = segment.claim_ink(draft.ink.pen, boxes)
                 inked.append([k for k, mask in enumerate(masks) if mask.any()])
             with self._watch("normalise"):
-                tiles = np.zeros((len(boxes), normalise.TILE, normalise.TILE, normalise.VIEWS), np.uint8)
+                tiles = np.zeros((len(boxes), TILE_SIDE, TILE_SIDE, normalise.VIEWS), np.uint8)
                 tiles[inked[-1]] = normalise.make_tiles([(boxes[k], masks[k]) for k in inked[-1]], draft.surroundings)
             draft.tiles = [tiles]
         said = self._classify([[draft.tiles[0][own]] for draft, own in zip(drafts, inked, strict=True)])
@@ -525,7 +526,11 @@ class Scanner:
                 numbers = [Number(tuple(digits[k] for k in number)) for number in row.numbers]
                 lines.append(Line(tuple(numbers)))
                 order += [k for number in row.numbers for k in number]
-        shown = np.stack([tiles[k] for k in order]) if order else np.zeros((0, 28, 28, 2), np.uint8)
+        shown = (
+            np.stack([tiles[k] for k in order])
+            if order
+            else np.zeros((0, TILE_SIDE, TILE_SIDE, normalise.VIEWS), np.uint8)
+        )
         return PageReading(draft.page.number, width, height, tuple(lines), draft.turned), shown
 
     def _decode(self, draft: Draft) -> list[list[decode.Found]]:

@@ -124,6 +124,11 @@ class Sheet:
     error: str | None = None
 
     @property
+    def name(self) -> str:
+        """What it is called where something is wrong with it."""
+        return name_of(self.path or b"", self.source)
+
+    @property
     def origin(self) -> Path | bytes:
         """What `load` and `sha256` take.
 

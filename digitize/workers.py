@@ -167,11 +167,6 @@ class Pool:
         """How many more sheets can be handed in now."""
         return sum(worker.ready and worker.task is None for worker in self._workers)
 
-    @property
-    def busy(self) -> int:
-        """How many sheets are in hand."""
-        return sum(worker.task is not None for worker in self._workers)
-
     def start(self) -> None:
         """Start all workers, and wait until one of them can read.
 
@@ -366,8 +361,7 @@ def _failed(task: tuple[int, sheets.Sheet], why: str) -> Outcome:
     digest = ""
     with suppress(SheetError):
         digest = sheets.sha256(sheet.origin)
-    where = sheets.name_of(sheet.path or b"", sheet.source)
-    return Outcome(ticket, SheetReading(sheet.source, digest, (), f"{where}: {why}"), died=True)
+    return Outcome(ticket, SheetReading(sheet.source, digest, (), f"{sheet.name}: {why}"), died=True)
 
 
 def _how_it_ended(code: int | None) -> str:
@@ -428,7 +422,6 @@ def _serve(pipe: connection.Connection, make: MakeReader, mib: int, level: int) 
 
 def _read(reader: Reader, sheet: sheets.Sheet) -> SheetReading | DigitizeError:
     """Read a sheet; whatever is raised is that sheet's failure, but for errors that say whose else it is."""
-    where = sheets.name_of(sheet.path or b"", sheet.source)
     try:
         return reader.read(sheet)
     except SheetError as error:
@@ -440,7 +433,7 @@ def _read(reader: Reader, sheet: sheets.Sheet) -> SheetReading | DigitizeError:
     digest = ""
     with suppress(SheetError):
         digest = sheets.sha256(sheet.origin)
-    return SheetReading(sheet.source, digest, (), f"{where}: {why}")
+    return SheetReading(sheet.source, digest, (), f"{sheet.name}: {why}")
 
 
 def _follow_parent() -> None:

@@ -466,10 +466,19 @@ def _mode_of(path: Path) -> int | None:
         return None
 
 
+def settle(stream: BinaryIO) -> None:
+    """See that what was written to a file is on the disk.
+
+    Raises:
+        OSError: it is not.
+    """
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
 def _settle(stream: BinaryIO, name: str) -> None:
     try:
-        stream.flush()
-        os.fsync(stream.fileno())
+        settle(stream)
     except OSError as error:
         raise _unwritable(name, error) from error
 
@@ -511,7 +520,7 @@ def _write_png(path: Path, picture: NDArray[np.uint8]) -> Path:
         _, encoded = cv2.imencode(".png", picture, FAST_PNG)
         with part.open("wb") as stream:
             stream.write(encoded.tobytes())
-            _settle(stream, str(path))
+            settle(stream)
         part.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from stub import Paper, digit_mask
 
 from digitize import clean, segment
-from digitize.normalise import FIT, INK, RULE, TILE, draw_surroundings, fit_digit, make_tiles
-from digitize.records import Box, Mask
+from digitize.normalise import FIT, INK, RULE, draw_surroundings, fit_digit, make_tiles
+from digitize.records import TILE_SIDE, Box, Mask
 
 fixed = settings(derandomize=True, deadline=None, max_examples=80)
 inked = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=48)).filter(lambda mask: mask.any())
@@ -59,10 +59,10 @@ def test_the_larger_side_is_20_and_the_middle_of_mass_is_the_middle(value: int, 
     tile = fit_digit(digit_mask(value, height))
     assert max(extent(tile)) == FIT
     mass = tile / tile.sum(dtype=float)
-    middle = np.arange(TILE) + 0.5
+    middle = np.arange(TILE_SIDE) + 0.5
     # As MNIST's: the shift is by whole pixels.
-    assert mass.sum(axis=1) @ middle == pytest.approx(TILE / 2, abs=0.51)
-    assert mass.sum(axis=0) @ middle == pytest.approx(TILE / 2, abs=0.51)
+    assert mass.sum(axis=1) @ middle == pytest.approx(TILE_SIDE / 2, abs=0.51)
+    assert mass.sum(axis=0) @ middle == pytest.approx(TILE_SIDE / 2, abs=0.51)
 
 
 def test_centring_stops_at_the_edge_and_loses_no_ink() -> None:
