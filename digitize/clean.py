@@ -213,14 +213,14 @@ def _without_surround(gray: Gray) -> tuple[Gray, Mask | None]:
         surround &= 2 * np.count_nonzero(surround) > surround.size
     if not surround.any() or not _is_sheet(~surround):
         return gray, None
-    blurred = _as_gray(cv2.dilate(surround.view(np.uint8), np.ones((3, 3), np.uint8)))
-    _, nearest = cv2.distanceTransformWithLabels(blurred, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    sheet = blurred == 0
+    covered = _as_gray(cv2.dilate(surround.view(np.uint8), np.ones((3, 3), np.uint8)))
+    _, nearest = cv2.distanceTransformWithLabels(covered, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    sheet = covered == 0
     levels = np.zeros(int(nearest.max()) + 1, np.uint8)
     levels[nearest[sheet]] = cv2.dilate(small, np.ones((3, 3), np.uint8))[sheet]
     whole = gray.shape[::-1]
     filled = cv2.resize(levels[nearest], whole, interpolation=cv2.INTER_LINEAR)
-    around = cv2.resize(blurred, whole, interpolation=cv2.INTER_NEAREST) > 0
+    around = cv2.resize(covered, whole, interpolation=cv2.INTER_NEAREST) > 0
     return _as_gray(np.where(around, filled, gray)), sheet
 
 
