@@ -12,7 +12,7 @@ on all of them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -140,16 +140,19 @@ def calibrate(
     return outcome
 
 
-def made_sheets(sources: Sources, count: int, *, seed: int = SEED, jobs: int = 1) -> Iterator[MadePage]:
-    """Make sheets of the validation writers, kind by kind as the maker weighs them.
+def made_sheets(
+    sources: Sources, count: int, *, seed: int = SEED, jobs: int = 1, weights: Mapping[str, float] = KIND_WEIGHTS
+) -> Iterator[MadePage]:
+    """Make sheets of the validation writers.
 
     Args:
         sources: where digits, letters and fonts lie.
         count: how many are made; those of more than `LARGEST_SHEET` pixels are passed over.
         seed: of the series.
         jobs: processes.
+        weights: of the kinds.
     """
-    make = partial(scene_at, seed, split="validation", sources=sources, weights=KIND_WEIGHTS)
+    make = partial(scene_at, seed, split="validation", sources=sources, weights=weights)
     if jobs == 1:
         yield from _not_too_large(map(make, range(count)))
         return

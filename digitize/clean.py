@@ -35,6 +35,7 @@ LEAST_HALVED = 2_000_000  # pixels: smaller pages cost little as they are
 THINNEST = 0.05  # share of the ink that may be of strokes too fine for half the size
 MAX_WORKING_PIXELS = 12_000_000  # bounds the memory of an enlarged page
 PAPER_ELEMENT = 5.0  # stroke widths: wider than any stroke, so that a closing sees under it
+THICK, OVER_THICKEST = 0.9, 1.5  # share of the ink that is of no thicker stroke; and that stroke's widths that do too
 WINDOW = 16.0  # stroke widths: about two digits, the reach of the local threshold
 CLEAR = 5.0  # standard deviations of bare paper that edges have to lie above it, else the page is smoothed more
 FIRST_BLUR = 1.5  # pixels: small writing beside large must survive it
@@ -137,18 +138,20 @@ def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
     scale, stroke = 1.0, 0.0
     if dark.size >= LEAST_HALVED:
         half = _resized(dark, 0.5)
-        stroke, thinnest = _stroke_widths(_guess_ink(half), 0.5, THINNEST)
+        stroke, thickest, thinnest = _stroke_widths(_guess_ink(half), 0.5, THICK, THINNEST)
         if stroke >= FINE_STROKE and thinnest >= FINE_STROKE / 2:
             dark, scale = half, 0.5
     if scale == 1.0:
-        stroke = max(1.0, stroke_width(_guess_ink(dark)))
-    contrast, level, bare = measure_contrast(dark, stroke=stroke, sheet=sheet)
+        stroke, thickest = (max(1.0, width) for width in _stroke_widths(_guess_ink(dark), 0.5, THICK))
+    contrast, level, bare = measure_contrast(dark, stroke=stroke, thickest=thickest, sheet=sheet)
     mask = contrast > level
     stroke = stroke_width(mask)
     enlargement = _enlargement(mask, stroke) if scale == 1.0 else 1.0
     if enlargement > 1.0:
         scale = enlargement
-        contrast, level, bare = measure_contrast(_resized(dark, scale), stroke=stroke * scale, sheet=sheet)
+        contrast, level, bare = measure_contrast(
+            _resized(dark, scale), stroke=stroke * scale, thickest=thickest * scale, sheet=sheet
+        )
         mask = contrast > level
         stroke = stroke_width(mask)
     stroke = max(stroke, 1.0)
@@ -172,7 +175,17 @@ def _enlargement(mask: Mask, stroke: float) -> float:
 def _resized(dark: Gray, scale: float) -> Gray:
     """A page in another size."""
     height, width = (max(1, round(side * scale)) for side in dark.shape)
-    return _as_gray(cv2.resize(dark, (width, height), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA))
+    if scale > 1:
+        return _as_gray(cv2.resize(dark, (width, height), interpolation=cv2.INTER_CUBIC))
+    return _as_gray(_shrunk(dark, (width, height)))
+
+
+def _shrunk(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """An image in a smaller size (width, height): halved first where it is far smaller, which OpenCV does quickest."""
+    while min(image.shape[1] / size[0], image.shape[0] / size[1]) >= 4:
+        height, width = (side // 2 for side in image.shape)
+        image = cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def darken(gray: Gray) -> Gray:
@@ -253,19 +266,22 @@ def _is_sheet(mask: Mask) -> bool:
     return bool(area >= LEAST_SHEET * mask.size and area >= SHEET_FILLED * width * height)
 
 
-def measure_contrast(dark: Gray, *, stroke: float, sheet: Mask | None = None) -> tuple[Gray, Gray, np.uint8]:
+def measure_contrast(
+    dark: Gray, *, stroke: float, thickest: float = 0.0, sheet: Mask | None = None
+) -> tuple[Gray, Gray, np.uint8]:
     """Measure how far each pixel is darker than its paper, and how far ink has to be.
 
     Args:
         dark: uint8 (H, W), dark ink on light paper.
         stroke: rough width of a stroke in pixels.
+        thickest: that of the thickest strokes, where they are thicker than usual.
         sheet: bool (h, w) in any size, where there is a sheet, if it is not everywhere.
 
     Returns:
         (contrast, level, bare): contrast and level uint8 (H, W), 0 for the brightest paper and 255 for black; a pixel
         is ink where its contrast exceeds `level`; `bare` is that of usual paper, more than 0 where it has grain.
     """
-    contrast = 255 - _as_gray(cv2.divide(dark, _paper(dark, stroke), scale=255))
+    contrast = 255 - _as_gray(cv2.divide(dark, _paper(dark, stroke, thickest), scale=255))
     step = max(1, len(contrast) // ROWS_SAMPLED)
     blur = min(max(0.3, 0.2 * stroke), FIRST_BLUR)
     while True:
@@ -293,10 +309,7 @@ def measure_contrast(dark: Gray, *, stroke: float, sheet: Mask | None = None) ->
     weight = cv2.LUT(slope, SQUARES)
     pull = cv2.multiply(weight, smooth, scale=1 / 255, dtype=cv2.CV_16U)
     side = (round(window / cell) | 1, round(window / cell) | 1)
-    mass, drawn = (
-        cv2.blur(cv2.resize(part, size, interpolation=cv2.INTER_AREA).astype(np.float32), side) * window
-        for part in (weight, pull)
-    )
+    mass, drawn = (cv2.blur(_shrunk(part, size).astype(np.float32), side) * window for part in (weight, pull))
     level = np.maximum((255 * drawn + prior * whole) / (mass + prior), floor)
     return smooth, _as_gray(cv2.resize(np.rint(level).astype(np.uint8), dark.shape[::-1])), np.uint8(middle)
 
@@ -366,13 +379,13 @@ def _are_bars(pieces: _Pieces, stroke: float) -> NDArray[np.bool_]:
     return np.asarray(solid & (area > BAR_SHARE * area.sum()), dtype=bool)
 
 
-def _paper(dark: Gray, stroke: float) -> Gray:
+def _paper(dark: Gray, stroke: float, thickest: float) -> Gray:
     """The paper's brightness under the pen: uint8 (H, W)."""
     height, width = dark.shape
     shrink = max(1.0, stroke)
     size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
-    small = _as_gray(cv2.resize(dark, size, interpolation=cv2.INTER_AREA)) if shrink > 1 else dark
-    reach = max(3, round(PAPER_ELEMENT * stroke / shrink) | 1)
+    small = _as_gray(_shrunk(dark, size)) if shrink > 1 else dark
+    reach = max(3, round(max(PAPER_ELEMENT * stroke, OVER_THICKEST * thickest) / shrink) | 1)
     element = _as_gray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     paper = cv2.medianBlur(_closed(small, element), min(2 * reach + 1, 31))
     paper = cv2.blur(paper, (reach, reach))

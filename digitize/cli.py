@@ -537,13 +537,19 @@ def calibrate(
     placed: Annotated[
         bool, typer.Option("--placed/--all", help="Fit to answers at true digits alone, or to all.")
     ] = False,
+    context: Annotated[
+        int, typer.Option(min=0, help="Before it, fit the detector's sense of a whole page on so many sheets.")
+    ] = 0,
     jobs: Jobs = 1,
 ) -> None:
     """Make confidences true: read made sheets of unseen writers, and keep in the model's card how often it is right."""
     from digitize import calibrate as calibration
-    from digitize import make, models
+    from digitize import learn_context, make, models
 
     sources = make.Sources(mnist=mnist, hands=hands, fonts=tuple(fonts or ()))
+    if context:
+        finder = models.find(detector or models.DEFAULT_DETECTOR)
+        typer.echo(f"{learn_context.teach(models.find(model), finder, sources, count=context, jobs=jobs)}")
     outcome = calibration.calibrate(
         models.find(model), sources, detector=detector, count=count, seed=seed, placed=placed, jobs=jobs
     )

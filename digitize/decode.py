@@ -38,10 +38,6 @@ ALIKE = 0.5  # of its height that a neighbour has to have
 PRIOR_WEIGHT, MOST_PRIOR = 2.5, 4.0  # of the votes' log odds; chosen on the maker's validation sheets
 CLASSIFIER_POWER = 0.25  # of the classifier's opinion beside the detector's; chosen on the maker's validation sheets
 LEAST_SEEN = 0.45  # probability from which a place is reported; 0.5 has a hair more f1 there, but hides more digits
-FEW, LEAST_OF_FEW = 3, 0.35  # on a page with no more places less is asked; chosen on made single cells
-SURE = 0.8  # probability from which a place lends others on its line belief
-LEVEL, SIZES = 0.6, (0.6, 1.7)  # heights that it may stand above or below; and its relative height
-FAVOUR, CROWD, DISFAVOUR = 0.05, 8, 0.1  # less is asked beside a sure digit; more on lines without, of so many places
 MOST_STATES = 4000  # sets of explained atoms walked before a run is read greedily
 
 
@@ -73,47 +69,19 @@ def agree(places: list[Place], probabilities: Probabilities) -> list[Found]:
         probabilities: float32 (len(places), 10 or 11), what the classifier says of each place's ink.
 
     Returns:
-        What is reported, in the same order: see `believed`.
+        What each is, in the same order.
     """
     shares, _ = split_classes(probabilities)
-    kept = believed(places)
     found = []
     for k, place in enumerate(places):
-        if kept[k]:
-            pooled = np.maximum(place.digits, LEAST) * np.maximum(shares[k], LEAST) ** CLASSIFIER_POWER
-            found.append(Found(k, place.box, place.seen * np.asarray(pooled / pooled.sum(), np.float64)))
+        pooled = np.maximum(place.digits, LEAST) * np.maximum(shares[k], LEAST) ** CLASSIFIER_POWER
+        found.append(Found(k, place.box, place.seen * np.asarray(pooled / pooled.sum(), np.float64)))
     return found
 
 
-def believed(places: list[Place]) -> NDArray[np.bool_]:
-    """Tell which places of a page are reported.
-
-    Digits keep company. What is doubtful beside a sure digit of its size is more likely one than what is doubtful on a
-    line, among many places, on which no digit is sure: there it is mostly a letter. What this is worth on made sheets
-    is printed by `tests/ablation.py --tune`, which has a row without it. Of the few marks on a page that holds hardly
-    any, each is likely to be what the page was scanned for.
-
-    Args:
-        places: everything that was seen on the page, in any order.
-
-    Returns:
-        bool (len(places),).
-    """
-    seen = np.array([place.seen for place in places])
-    least = np.full(len(places), LEAST_SEEN if len(places) > FEW else LEAST_OF_FEW)
-    open_to = np.flatnonzero((seen >= LEAST_SEEN - FAVOUR) & (seen < LEAST_SEEN + DISFAVOUR))
-    sure = np.flatnonzero(seen >= SURE)
-    if len(open_to):
-        boxes = np.array([(box.left, box.top, box.width, box.height) for box in (place.box for place in places)], float)
-        x, y, height = boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2, boxes[:, 3]
-        tall = height[open_to, None]
-        on_line = np.abs(y[open_to, None] - y[sure]) < LEVEL * tall
-        on_line &= (height[sure] > SIZES[0] * tall) & (height[sure] < SIZES[1] * tall)
-        near = (on_line & (np.abs(x[open_to, None] - x[sure]) < BESIDE * tall)).any(axis=1)
-        least[open_to[near]] -= FAVOUR
-        if len(places) > CROWD:
-            least[open_to[~on_line.any(axis=1)]] += DISFAVOUR
-    return np.asarray(seen >= least, dtype=bool)
+def reported(places: list[Place]) -> list[Place]:
+    """The places that are likely enough to be shown."""
+    return [place for place in places if place.seen >= LEAST_SEEN]
 
 
 def read_run(run: Run, probabilities: Probabilities, *, prior: float = 0.0) -> list[Found]:

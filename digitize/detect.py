@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from digitize.context import Context
 from digitize.engine import Engine
 from digitize.records import Box, Gray, Place
 
@@ -50,7 +51,13 @@ Answers = NDArray[np.float32]  # (N, rows of cells, columns of cells, CHANNELS)
 
 
 class Detect(Protocol):
-    """What a detector has to do."""
+    """What a detector has to do.
+
+    Attributes:
+        context: what weighs its places against each other, if it has learnt to.
+    """
+
+    context: Context | None
 
     def answers(self, blocks: Blocks) -> Answers:
         """Give float32 (N, 32, 128, 15) for uint8 (N, 128, 256, 1)."""
@@ -63,6 +70,7 @@ class Detector:
     Attributes:
         card: what the model says of itself.
         device: "cpu" or "gpu:N".
+        context: what its card says of it, if anything.
     """
 
     def __init__(
@@ -74,6 +82,7 @@ class Detector:
         )
         self.card = self._engine.card
         self.device = self._engine.device
+        self.context: Context | None = Context.from_card(self.card.content)
 
     def answers(self, blocks: Blocks) -> Answers:
         """Look at blocks.

@@ -379,8 +379,7 @@ class Scanner:
             drafts = self._turned_to_see(drafts)
         inked = []
         for draft in drafts:
-            kept = decode.believed(draft.places)
-            draft.places = [place for place, is_kept in zip(draft.places, kept, strict=True) if is_kept]
+            draft.places = self._reported(draft)
             boxes = [widened(place.box, draft.ink.pen.shape) for place in draft.places]
             with self._watch("segment"):
                 masks = segment.claim_ink(draft.ink.pen, boxes)
@@ -404,6 +403,14 @@ class Scanner:
             for draft, places in zip(drafts, self._look(pages), strict=True):
                 draft.places = places
                 draft.blocks = []
+
+    def _reported(self, draft: Draft) -> list[Place]:
+        """The places of a page that are likely enough digits, now that all are known."""
+        places = draft.places
+        with self._watch("decode"):
+            if self._detector is not None and self._detector.context is not None:
+                places = self._detector.context.rescored(places, draft.ink.pen.shape)
+            return decode.reported(places)
 
     def _look(self, pages: list[tuple[list[detect.Block], tuple[int, ...]]]) -> list[list[Place]]:
         """What is seen in the blocks of pages of (h, w); those of several are answered together."""
@@ -507,18 +514,18 @@ class Scanner:
             if self._detector is not None:
                 found = decode.agree(draft.places, draft.beliefs[0]) if draft.places else []
                 for digit in found:
-                    boxes.append(_page_box(digit.box, draft.ink.scale, width, height))
+                    boxes.append(page_box(digit.box, draft.ink.scale, width, height))
                     beliefs.append(digit.probabilities)
                     tiles.append(draft.tiles[0][digit.index])
-                others = [_page_box(box, draft.ink.scale, width, height) for box in _free_ink(draft, found)]
+                others = [page_box(box, draft.ink.scale, width, height) for box in _free_ink(draft, found)]
             else:
                 for run, own, chosen in zip(draft.runs, draft.tiles, self._decode(draft), strict=True):
                     for digit in chosen:
-                        boxes.append(_page_box(digit.box, draft.ink.scale, width, height))
+                        boxes.append(page_box(digit.box, draft.ink.scale, width, height))
                         beliefs.append(digit.probabilities)
                         tiles.append(own[digit.index])
                     if not chosen:
-                        others += [_page_box(glyph.box, draft.ink.scale, width, height) for glyph in run.glyphs]
+                        others += [page_box(glyph.box, draft.ink.scale, width, height) for glyph in run.glyphs]
         with self._watch("layout"):
             lines, order = [], []
             digits = self._digits(boxes, beliefs)
@@ -609,11 +616,6 @@ def _doubted(draft: Draft) -> _Doubt:
     )
 
 
-def _reported(places: list[Place]) -> list[Place]:
-    """The places that would be reported as digits."""
-    return [place for place in places if place.seen >= decode.LEAST_SEEN]
-
-
 def _evidence(places: list[Place]) -> float:
     """How much speaks for a page lying this way up, in digits; those that look otherwise turned count more."""
     return _sureness(places) + _lopsided(places) + _share(places, UNLIKE)
@@ -621,12 +623,12 @@ def _evidence(places: list[Place]) -> float:
 
 def _sureness(places: list[Place]) -> float:
     """How many digits' worth of certainty there is in places that would be reported."""
-    return sum(place.seen * float(place.digits.max()) for place in _reported(places))
+    return sum(place.seen * float(place.digits.max()) for place in decode.reported(places))
 
 
 def _share(places: list[Place], values: list[int]) -> float:
     """The same of certain digits alone."""
-    return sum(place.seen * float(place.digits[values].sum()) for place in _reported(places))
+    return sum(place.seen * float(place.digits[values].sum()) for place in decode.reported(places))
 
 
 def _lopsided(places: list[Place]) -> float:
@@ -720,7 +722,7 @@ def _unsettled(draft: Draft) -> list[set[int]]:
     return which
 
 
-def _page_box(box: Box, scale: float, width: int, height: int) -> Box:
+def page_box(box: Box, scale: float, width: int, height: int) -> Box:
     """A box of working pixels in whole pixels of the page."""
     left, top = int(box.left / scale), int(box.top / scale)
     right, bottom = min(width, int(np.ceil(box.right / scale))), min(height, int(np.ceil(box.bottom / scale)))

@@ -6,11 +6,11 @@
     python tests/ablation.py --tune [--made N] ...
 
 Each set has a row as it is read, and a row for each thing that is left out: `classifier` (the detector alone says which
-digit it is), `detector` (contours, candidates and the classifier read alone), and of that road again `candidates`
-(nothing cut, nothing merged: a glyph is a digit or none), `no-digit` (that class is dropped and the rest renormalised)
-and `rules` (lines and frames stay in). `--other-detector` adds a row for one that was trained otherwise, say without
-scan-like augmentation. `made` are sheets of the maker's validation writers. The figures are those of
-$DIGITIZE_SHARED/eval/score.py.
+digit it is), `context` (each place is judged by itself), `detector` (contours, candidates and the classifier read
+alone), and of that road again `candidates` (nothing cut, nothing merged: a glyph is a digit or none), `no-digit` (that
+class is dropped and the rest renormalised) and `rules` (lines and frames stay in). `--other-detector` adds a row for
+one that was trained otherwise, say without scan-like augmentation. `made` are sheets of the maker's validation writers.
+The figures are those of $DIGITIZE_SHARED/eval/score.py.
 
 `--tune` reads made sheets alone, and prints F1 and calibration for the constants by which `decode.agree` pools what the
 two networks say: networks are asked once and their answers pooled again for each value. Constants are chosen on those
@@ -37,14 +37,16 @@ from digitize import calibrate, decode, detect, models, sheets
 from digitize.batch import load_detector
 from digitize.classify import Classifier
 from digitize.confidence import Calibration
+from digitize.context import Context
+from digitize.detect import Detector
 from digitize.make import MadePage, Sources
 from digitize.records import NO_DIGIT, Digit, Page, Probabilities, Tiles
-from digitize.scan import Classify, Scanner, Settings
+from digitize.scan import Classify, Draft, Scanner, Settings
 
 CLASSIFIER_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LEAST_SEENS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 MADE_SEED = 11  # neither the lessons' nor the calibration's
-VARIANTS = ("classifier", "detector", "candidates", "no-digit", "rules")
+VARIANTS = ("classifier", "context", "detector", "candidates", "no-digit", "rules")
 
 Read = Callable[[Scanner], tuple[Truth, Answers]]
 
@@ -75,6 +77,7 @@ def scanners(options: argparse.Namespace) -> Iterator[tuple[str, Scanner]]:
     detector = load_detector(options.detector, "cpu")
     yield "", Scanner(classifier, detector=detector, calibration=calibration, settings=settings)
     roads: dict[str, Scanner] = {
+        "context": Scanner(classifier, detector=without_context(options.detector), settings=settings),
         "classifier": Unheard(classifier, detector=detector, settings=settings),
         "detector": Scanner(classifier, settings=settings),
         "candidates": Scanner(classifier, settings=replace(settings, split=False, merge=False)),
@@ -82,10 +85,18 @@ def scanners(options: argparse.Namespace) -> Iterator[tuple[str, Scanner]]:
         "rules": Scanner(classifier, settings=replace(settings, rules=False)),
     }
     for name in options.without:
-        yield name if name in ("classifier", "detector") else f"detector, {name}", roads[name]
+        yield name if name in ("classifier", "context", "detector") else f"detector, {name}", roads[name]
     if options.other_detector:
         other = load_detector(options.other_detector, "cpu")
         yield "other", Scanner(classifier, detector=other, calibration=calibration, settings=settings)
+
+
+def without_context(name: str | None) -> Detector | None:
+    """A detector that judges each place by itself."""
+    detector = load_detector(name, "cpu")
+    if detector is not None:
+        detector.context = None
+    return detector
 
 
 def load(model: str | None) -> tuple[Classifier, Calibration]:
@@ -149,36 +160,53 @@ def ablate(options: argparse.Namespace, made: Sequence[MadePage]) -> None:
 
 
 def tune(options: argparse.Namespace, made: Sequence[MadePage]) -> None:
-    """Print F1 and calibration on made sheets for the constants of `decode.agree`."""
+    """Print F1 and calibration on made sheets for the constants of `decode.agree`, with and without the context."""
     classifier, _ = load(options.model)
-    scanner = Scanner(classifier, detector=load_detector(options.detector, "cpu"), settings=Settings(rotate="off"))
-    kept = decode.CLASSIFIER_POWER, decode.LEAST_SEEN, decode.FAVOUR, decode.DISFAVOUR
-    grid = [(*values, *kept[2:]) for values in itertools.product(CLASSIFIER_POWERS, LEAST_SEENS)]
-    grid += [(kept[0], least, 0.0, 0.0) for least in LEAST_SEENS]  # without the company that places keep
-    judged: dict[tuple[float, ...], list[calibrate.Judged]] = {values: [] for values in grid}
+    detector = load_detector(options.detector, "cpu")
+    if detector is None:
+        raise SystemExit("--tune needs a detector")
+    scanner = Scanner(classifier, detector=detector, settings=Settings(rotate="off"))
+    learnt, detector.context = detector.context, None
+    kept = decode.CLASSIFIER_POWER, decode.LEAST_SEEN
+    grid = [(*values, learnt) for values in itertools.product(CLASSIFIER_POWERS, LEAST_SEENS)]
+    grid += [(kept[0], least, None) for least in LEAST_SEENS]
+    judged: dict[int, list[calibrate.Judged]] = {k: [] for k in range(len(grid))}
     try:
         for first in range(0, len(made), calibrate.PAGES_AT_ONCE):
             some = made[first : first + calibrate.PAGES_AT_ONCE]
-            decode.LEAST_SEEN, decode.FAVOUR, decode.DISFAVOUR = detect.LEAST, 0.0, 0.0  # nothing is left out yet
+            decode.LEAST_SEEN = detect.LEAST  # nothing is left out yet
             drafts = scanner._see([scanner._draft(Page("made", 1, page.gray)) for page in some])
-            for values in grid:
-                decode.CLASSIFIER_POWER, decode.LEAST_SEEN, decode.FAVOUR, decode.DISFAVOUR = values
+            for k, (power, least, context) in enumerate(grid):
+                decode.CLASSIFIER_POWER = power
                 for page, draft in zip(some, drafts, strict=True):
-                    judged[values].append(calibrate.judge_page(page, scanner._compose(draft)[0]))
+                    reported = weighed(draft, context, least)
+                    judged[k].append(calibrate.judge_page(page, scanner._compose(reported)[0]))
     finally:
-        decode.CLASSIFIER_POWER, decode.LEAST_SEEN, decode.FAVOUR, decode.DISFAVOUR = kept
+        decode.CLASSIFIER_POWER, decode.LEAST_SEEN = kept
     print(f"{len(made)} made sheets, now at CLASSIFIER_POWER {kept[0]}, LEAST_SEEN {kept[1]}")
-    print("| CLASSIFIER_POWER | LEAST_SEEN | company | answers | right | f1 | ece, calibrated | likelihood loss |")
+    print("| CLASSIFIER_POWER | LEAST_SEEN | context | answers | right | f1 | ece, calibrated | likelihood loss |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for values in grid:
-        whole = calibrate.join(judged[values])
+    for k, (power, least, context) in enumerate(grid):
+        whole = calibrate.join(judged[k])
         outcome = calibrate.assess(whole)
         sure = np.clip(outcome.calibration.apply(whole.belief), 1e-4, 1 - 1e-4)
         loss = -np.mean(np.log(np.where(whole.right, sure, 1 - sure)))
         print(
-            f"| {values[0]} | {values[1]} | {'yes' if values[2] else 'no'} "
+            f"| {power} | {least} | {'yes' if context else 'no'} "
             f"| {len(whole.right)} | {int(whole.right.sum())} | {whole.f1:.4f} | {outcome.after:.4f} | {loss:.4f} |"
         )
+
+
+def weighed(draft: Draft, context: Context | None, least: float) -> Draft:
+    """A draft with the places that a context, if any, gives at least so much."""
+    places = context.rescored(draft.places, draft.ink.pen.shape) if context else draft.places
+    kept = [k for k, place in enumerate(places) if place.seen >= least]
+    return replace(
+        draft,
+        places=[places[k] for k in kept],
+        tiles=[part[kept] for part in draft.tiles],
+        beliefs=[part[kept] for part in draft.beliefs],
+    )
 
 
 def main() -> None:

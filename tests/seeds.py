@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--recipe", choices=recipes.RECIPES, default="default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, help="the recipe's own, if not given")
+    parser.add_argument("--validation", type=float, default=train.VALIDATION_SHARE, help="share of digits kept")
     parser.add_argument("--mixed", action="store_true", help="steps in bfloat16")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
@@ -52,6 +53,7 @@ def main() -> None:
                     batch_size=recipe.batch_size,
                     learning_rate=recipe.learning_rate,
                     seed=seed,
+                    validation=options.validation,
                     mixed=options.mixed,
                     recipe=recipe,
                 ),

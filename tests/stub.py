@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digitize import detect, drills, models
+from digitize.context import Context
 from digitize.errors import DeviceError
 from digitize.normalise import fit_digit
 from digitize.records import NO_DIGIT, Box, Digit, Gray, Mask, PageReading, Probabilities, Tiles
@@ -158,6 +159,7 @@ class StubDetector:
     def __init__(self, folder: Path | None = None, *, device: str = "auto", threads: int | None = None) -> None:
         self.calls: list[int] = []
         self.device = device
+        self.context: Context | None = None
         if folder is not None:
             self.card = models.load_card(folder)
 

@@ -389,3 +389,14 @@ def test_any_page_gives_ink_of_one_shape_and_rules_apart_from_it(gray: Gray) -> 
 def test_a_page_of_ink_alone_is_as_thick_as_it_is_wide() -> None:
     assert stroke_width(np.ones((9, 12), bool)) == 9.0
     assert stroke_width(np.zeros((9, 12), bool)) == 0.0
+
+
+def test_a_felt_pen_is_solid_between_thin_lines() -> None:
+    digits = Paper(255, 190)
+    digits.digit(9, 70, 60, height=95, pen=16)
+    ruled = Paper(255, 190)
+    ruled.frame(Box(3, 3, 184, 249), 1)
+    ruled.frame(Box(8, 8, 174, 239), 1)
+    page = np.maximum(ruled.ink, digits.ink)
+    ink = extract_ink(np.clip(245 - 95 * page, 0, 255).astype(np.uint8))
+    assert kept(ink, digits) > KEPT

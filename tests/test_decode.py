@@ -244,49 +244,12 @@ def test_the_surer_voice_is_heard() -> None:
 
 
 def test_a_place_hardly_seen_is_not_reported_and_a_doubtful_one_is_doubted() -> None:
-    found = agree(
-        [place(3, 0.9, seen=0.05), place(5, 0.9, seen=0.5), place(7, 0.9, seen=0.99)], beliefs(*[(5, 0.5)] * 3)
-    )
-    assert [one.index for one in found] == [1, 2]
+    places = [place(3, 0.9, seen=0.05), place(5, 0.9, seen=0.5), place(7, 0.9, seen=0.99)]
+    assert decode.reported(places) == places[1:]
+    found = agree(places[1:], beliefs(*[(5, 0.5)] * 2))
+    assert [one.index for one in found] == [0, 1]
     assert found[0].probabilities.max() < 0.6 < found[1].probabilities.max()
 
 
 def test_of_no_places_nothing_is_found() -> None:
     assert agree([], np.zeros((0, 11), np.float32)) == []
-
-
-def placed(left: int, seen: float, *, top: int = 0) -> Place:
-    return Place(Box(left, top, 12, 20), seen, np.full(10, 0.1))
-
-
-def test_a_doubtful_place_is_believed_beside_a_sure_digit() -> None:
-    doubtful = decode.LEAST_SEEN - 0.05
-    others = [placed(0, 0.95), *(placed(600 + 20 * k, 0.95) for k in range(decode.FEW))]
-    assert decode.believed([placed(20, doubtful), *others])[0]
-    assert not decode.believed([placed(200, doubtful), *others])[0]  # too far
-    assert not decode.believed([placed(20, doubtful, top=40), *others])[0]  # another line
-    assert not decode.believed([placed(20, 0.2), *others])[0]
-
-
-def test_less_is_asked_of_the_few_marks_of_a_page_that_holds_hardly_any() -> None:
-    doubtful = [placed(200 * k, decode.LEAST_OF_FEW + 0.01) for k in range(decode.FEW + 1)]
-    assert decode.believed(doubtful[:-1]).all()
-    assert not decode.believed(doubtful).any()
-    assert not decode.believed([placed(0, decode.LEAST_OF_FEW - 0.01)]).any()
-
-
-def test_among_many_places_more_is_asked_of_a_line_without_a_sure_digit() -> None:
-    few = [placed(20 * k, decode.LEAST_SEEN + 0.05) for k in range(decode.CROWD)]
-    many = [*few, placed(400, 0.1)]
-    assert decode.believed(few).all()
-    assert not decode.believed(many).any()
-    with_a_sure_one = [*many, placed(600, 0.9)]
-    assert decode.believed(with_a_sure_one)[: len(few)].all()
-
-
-def test_believing_twice_changes_nothing() -> None:
-    rng = np.random.default_rng(4)
-    places = [placed(int(rng.integers(400)), float(rng.random()), top=int(rng.integers(4)) * 30) for _ in range(60)]
-    kept = [place for place, is_kept in zip(places, decode.believed(places), strict=True) if is_kept]
-    assert decode.believed(kept).all()
-    assert decode.believed([]).shape == (0,)

@@ -1,0 +1,184 @@
+"""How likely each place on a page holds a digit, once everything else that was seen on the page is known.
+
+A detector judges a place by a window of the page. What a page is like as a whole tells more: among words nothing is a
+digit that only might be one; in a column of digits, or alone in a small picture, what might be one mostly is. So every
+place is scored once more, by a small network that looks at its own score, its shape, and sums over the other places:
+the contextual rescoring of Felzenszwalb, Girshick, McAllester & Ramanan, "Object Detection with Discriminatively
+Trained Part-Based Models" (IEEE TPAMI 2010, section 7.2), with neighbours weighed by where they stand, since digits
+stand in rows and columns.
+
+It is fitted (`learn_context.py`) on sheets that the maker draws from hands which the detector was not trained on, and
+is kept in the detector's card, as it holds for that detector alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digitize.errors import ModelError
+from digitize.records import Place
+
+Floats = NDArray[np.float64]
+
+FEATURES = "places/1"  # which numbers `features` gives; a card's weights hold for these alone
+LEAST, MOST = 1e-4, 1 - 1e-4  # probabilities nearer to 0 or 1 say no more
+SURE = 0.8  # probability from which a place is counted as sure
+TOLD = 0.3  # probability from which a place counts at all for the share of sure ones
+ALONE = -6.0  # log odds of the surest other place where there is none
+ALIKE = 0.35  # log of the ratio of two heights at which a neighbour counts for 1/e
+# Columns and rows, in heights of a place, at which what stands there counts for 1/e: its row near and far, its column
+# likewise, and all around.
+REACHES = ((1.5, 0.4), (6.0, 0.5), (0.6, 2.0), (0.8, 8.0), (3.0, 3.0))
+FURTHEST = 12.0  # heights: what stands further away does not count for any of them
+AT_ONCE = 512  # places whose neighbours are looked for together; bounds memory
+DECIMALS = 4  # of the numbers in a card
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A network of dense layers with ReLU between them, from `features` to the log odds of a digit.
+
+    Attributes:
+        mean, spread: float64 (F,), what each number is brought to mean 0 and deviation 1 by.
+        layers: weights (inputs, outputs) and biases (outputs,) of each layer; the last has one output.
+    """
+
+    mean: Floats = field(repr=False)
+    spread: Floats = field(repr=False)
+    layers: tuple[tuple[Floats, Floats], ...] = field(repr=False)
+
+    def rescored(self, places: Sequence[Place], shape: tuple[int, int]) -> list[Place]:
+        """The places with what is thought of each once all are known.
+
+        Args:
+            places: everything that was seen on a page.
+            shape: (h, w) of the page in working pixels.
+        """
+        seen = self.probabilities(features(places, shape)).tolist()
+        return [replace(place, seen=p) for place, p in zip(places, seen, strict=True)]
+
+    def probabilities(self, features: Floats) -> Floats:
+        """How likely places are digits: float64 (N,) for `features` (N, F)."""
+        x = (features - self.mean) / self.spread
+        *hidden, (weights, biases) = self.layers
+        for hidden_weights, hidden_biases in hidden:
+            x = np.maximum(x @ hidden_weights + hidden_biases, 0.0)
+        return np.asarray(1.0 / (1.0 + np.exp(-(x @ weights + biases)[:, 0])), dtype=np.float64)
+
+    def to_card(self) -> dict[str, Any]:
+        """What goes into a card; `from_card` reads it."""
+        return {
+            "features": FEATURES,
+            "mean": _rounded(self.mean),
+            "spread": _rounded(self.spread),
+            "layers": [[_rounded(weights), _rounded(biases)] for weights, biases in self.layers],
+        }
+
+    @staticmethod
+    def from_card(content: Mapping[str, Any]) -> Context | None:
+        """Read what a detector's card says; None where it says nothing.
+
+        Raises:
+            ModelError: it does not make such a network, or was fitted to other numbers.
+        """
+        if "context" not in content:
+            return None
+        try:
+            stored = content["context"]
+            kind, mean, spread = stored["features"], np.array(stored["mean"], float), np.array(stored["spread"], float)
+            layers = tuple((np.array(weights, float), np.array(biases, float)) for weights, biases in stored["layers"])
+            widths = [len(mean), *(len(biases) for _, biases in layers)]
+            sound = [weights.shape for weights, _ in layers] == list(itertools.pairwise(widths))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"the detector's card holds no usable context ({error}); fetch it again") from None
+        if kind != FEATURES or not sound or widths[-1] != 1 or spread.shape != mean.shape or not (spread > 0).all():
+            raise ModelError(
+                f"the context in the detector's card does not fit this version ({kind!r}, expected {FEATURES!r}): "
+                "fit it again with digitize calibrate --context"
+            )
+        return Context(mean, spread, layers)
+
+
+def features(places: Sequence[Place], shape: tuple[int, int]) -> Floats:
+    """What is known of each place by itself, of the page, and of what stands beside it.
+
+    Args:
+        places: everything that was seen on a page, N of them.
+        shape: (h, w) of the page in working pixels.
+
+    Returns:
+        float64 (N, 26): log odds of the place; how sure its value is, the value's entropy, and its shares of 1, 7 and
+        0; log ratios of its height to the other places' and of its sides to each other and to the page's; how many
+        others there are, how many digits' worth, the surest one's log odds, the mean, how many sure ones, and their
+        share; and for each of `REACHES` what others amount to there, as digits and as none.
+    """
+    if not places:
+        return np.zeros((0, 16 + 2 * len(REACHES)))
+    seen = np.array([place.seen for place in places])
+    digits = np.array([place.digits for place in places])
+    boxes = np.array([(b.left, b.top, b.width, b.height) for b in (place.box for place in places)], float)
+    width, height = boxes[:, 2], boxes[:, 3]
+    count, odds, tall = len(places), _log_odds(seen), np.log(height)
+    others = seen.sum() - seen
+    usual = np.where(others > 0, (np.sum(tall * seen) - tall * seen) / np.maximum(others, LEAST), tall)
+    surest = np.sort(odds)[-2:] if count > 1 else np.array([ALONE, odds[0]])
+    highest = np.where(odds == surest[-1], surest[0], surest[-1])
+    sure, told = seen >= SURE, seen >= TOLD
+    sure_others, told_others = sure.sum() - sure, told.sum() - told
+    own = [odds, digits.max(axis=1), -(digits * np.log(digits + 1e-9)).sum(axis=1), *digits[:, (1, 7, 0)].T]
+    sides = [tall - usual, np.log(width) - tall, tall - np.log(shape[0]), np.log(width / shape[1])]
+    page = [
+        np.full(count, np.log1p(count - 1)),
+        np.log1p(others),
+        highest,
+        others / max(1, count - 1),
+        np.log1p(sure_others),
+        sure_others / np.maximum(told_others, 1),
+    ]
+    return np.column_stack([*own, *sides, *page, _beside(boxes, seen)])
+
+
+def _beside(boxes: Floats, seen: Floats) -> Floats:
+    """For each place and each of `REACHES`, how much stands there that is a digit, and that is none: (N, 10)."""
+    x, y, height = boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2, boxes[:, 3]
+    amounts = np.zeros((len(boxes), 2 * len(REACHES)))
+    for i, j in _neighbours(x, y, height):
+        across, down = (x[j] - x[i]) / height[i], (y[j] - y[i]) / height[i]
+        alike = np.square(np.log(height[j] / height[i]) / ALIKE)
+        for k, (columns, rows) in enumerate(REACHES):
+            weight = np.exp(-alike - np.square(across / columns) - np.square(down / rows))
+            for part, share in enumerate((seen[j], 1 - seen[j])):
+                amounts[:, 2 * k + part] += np.bincount(i, weight * share, minlength=len(boxes))
+    return np.asarray(np.log1p(amounts), dtype=np.float64)
+
+
+def _neighbours(x: Floats, y: Floats, height: Floats) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Pairs (i, j) of places of which the second is within `FURTHEST` heights of the first, some at a time."""
+    order = np.argsort(y, kind="stable")
+    sorted_y = y[order]
+    for start in range(0, len(order), AT_ONCE):
+        own = order[start : start + AT_ONCE]
+        reach = FURTHEST * height[own]
+        first = np.searchsorted(sorted_y, (y[own] - reach).min())
+        last = np.searchsorted(sorted_y, (y[own] + reach).max(), side="right")
+        near = order[first:last]
+        close = np.abs(x[near] - x[own, None]) <= reach[:, None]
+        close &= np.abs(y[near] - y[own, None]) <= reach[:, None]
+        close &= near != own[:, None]
+        rows, columns = np.nonzero(close)
+        yield own[rows], near[columns]
+
+
+def _log_odds(seen: Floats) -> Floats:
+    bounded = np.clip(seen, LEAST, MOST)
+    return np.asarray(np.log(bounded / (1 - bounded)), dtype=np.float64)
+
+
+def _rounded(values: Floats) -> Any:
+    return np.round(values, DECIMALS).tolist()
