@@ -388,6 +388,8 @@ def load_scanner(
     finder = load_detector(detector, classifier.device, threads=threads)
     found_by = f", detector {finder.card.name}" if finder else ""
     log.info("%s%s", classifier.description, found_by)
+    if finder and finder.context is None:
+        log.warning("%s has not learnt what a page is like: digitize calibrate --context", finder.card.name)
     calibration = _calibration(classifier.card, finder.card if finder else None)
     if calibration is None:
         name = classifier.card.name
@@ -408,7 +410,7 @@ def load_detector(name: str | None, device: str, *, threads: int | None = None) 
 
 def _calibration(classifier: models.Card, finder: models.Card | None) -> Calibration | None:
     """The calibration of a pair of models; None where it was not measured."""
-    if classifier.measured_with == (finder.tflite_sha256 if finder else ""):
+    if classifier.measured_with == ((finder.tflite_sha256, finder.context_sha256) if finder else ("", "")):
         return Calibration.from_card(classifier.calibration)
     return None
 

@@ -80,6 +80,7 @@ class Outcome:
         f1: of all answers.
         before, after: expected calibration error of all answers, those at no true digit among them.
         placed_before, placed_after: the same over answers at true digits alone, as the shared scorer has it.
+        placed: the curve was fitted to answers at true digits alone.
         risks: for each threshold on confidence, (threshold, share of answers kept, share of these that are wrong).
     """
 
@@ -92,6 +93,7 @@ class Outcome:
     after: float
     placed_before: float
     placed_after: float
+    placed: bool
     risks: tuple[tuple[float, float, float], ...]
 
     def __str__(self) -> str:
@@ -130,6 +132,7 @@ def calibrate(
         ModelError: there is no such model, or it disagrees with its card.
         DatasetError: there is no material to make sheets from, or too little was read on them.
     """
+    models.require_writable(folder)
     settings = Settings(rotate="off")
     classifier = Classifier(folder, device="cpu", batch_size=settings.batch_size)
     finder = load_detector(detector, "cpu")
@@ -233,6 +236,7 @@ def assess(judged: Judged, *, placed: bool = False) -> Outcome:
         after=calibration_error(sure, right),
         placed_before=calibration_error(belief[at_digits], right[at_digits]),
         placed_after=calibration_error(sure[at_digits], right[at_digits]),
+        placed=placed,
         risks=tuple((least, *_risk(sure, right, least)) for least in THRESHOLDS),
     )
 
@@ -257,8 +261,12 @@ def store(folder: Path, outcome: Outcome, *, seed: int = SEED, detector: models.
         "seed": seed,
         "detector": detector.name if detector else None,
         "detector_sha256": detector.tflite_sha256 if detector else "",
+        "context_sha256": detector.context_sha256 if detector else "",
+        "fitted_to": "answers at true digits" if outcome.placed else "all answers",
         "error_before": round(outcome.before, confidence.DECIMALS),
         "error_after": round(outcome.after, confidence.DECIMALS),
+        "error_before_at_digits": round(outcome.placed_before, confidence.DECIMALS),
+        "error_after_at_digits": round(outcome.placed_after, confidence.DECIMALS),
     }
     kept = {**card.calibration, **outcome.calibration.to_card(), "measured_on": made}
     models.write_card(folder, {**card.content, "calibration": kept})

@@ -3,7 +3,7 @@
 Assumes an upright gray page of any size, lighting and polarity. Three steps:
 
 1. *Polarity and paper.* The pen is the sparser side of the page's local contrast. The paper under the pen is
-   a closing of the page with an element a few strokes wide, smoothed; dividing by it takes shadows away.
+   a closing of the page with an element wider than its thickest strokes, smoothed; dividing by it takes shadows away.
 2. *Threshold.* The contrast at a stroke's edge lies half way between paper and pen, so the mean contrast,
    weighted by squared gradient in a window around each pixel, is that place's threshold: the idea of Su, Lu & Tan,
    "Robust document image binarization technique for degraded document images" (IEEE TIP 2013). Theirs counts
@@ -31,11 +31,13 @@ Floats = NDArray[np.float32]
 
 FINE_STROKE = 3.2  # working pixels: below this, thresholding loses the gaps inside a 6 or an 8
 MAX_ENLARGEMENT = 4  # beyond this, interpolation adds pixels but nothing to see
+LEAST_SPLIT = 500_000  # pixels: a row or column of so many does not matter
 LEAST_HALVED = 2_000_000  # pixels: smaller pages cost little as they are
 THINNEST = 0.05  # share of the ink that may be of strokes too fine for half the size
 MAX_WORKING_PIXELS = 12_000_000  # bounds the memory of an enlarged page
-PAPER_ELEMENT = 5.0  # stroke widths: wider than any stroke, so that a closing sees under it
-THICK, OVER_THICKEST = 0.9, 1.5  # share of the ink that is of no thicker stroke; and that stroke's widths that do too
+PAPER_ELEMENT = 5.0  # usual stroke widths: wider than most strokes, so that a closing sees under them
+THICK, OVER_THICKEST = 0.9, 1.5  # share of the ink that is of no thicker stroke; and how many of its widths do as well
+MOST_ELEMENT = 20.0  # stroke widths: what is thicker still is a bar or a shadow
 WINDOW = 16.0  # stroke widths: about two digits, the reach of the local threshold
 CLEAR = 5.0  # standard deviations of bare paper that edges have to lie above it, else the page is smoothed more
 FIRST_BLUR = 1.5  # pixels: small writing beside large must survive it
@@ -181,8 +183,11 @@ def _resized(dark: Gray, scale: float) -> Gray:
 
 
 def _shrunk(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """An image in a smaller size (width, height): halved first where it is far smaller, which OpenCV does quickest."""
-    while min(image.shape[1] / size[0], image.shape[0] / size[1]) >= 4:
+    """A page in a smaller size (width, height): halved first where it is far smaller, which OpenCV does quickest.
+
+    Of odd sides the last row or column is left out when a large page is halved.
+    """
+    while image.size >= LEAST_SPLIT and min(image.shape[1] / size[0], image.shape[0] / size[1]) >= 4:
         height, width = (side // 2 for side in image.shape)
         image = cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -309,7 +314,7 @@ def measure_contrast(
     weight = cv2.LUT(slope, SQUARES)
     pull = cv2.multiply(weight, smooth, scale=1 / 255, dtype=cv2.CV_16U)
     side = (round(window / cell) | 1, round(window / cell) | 1)
-    mass, drawn = (cv2.blur(_shrunk(part, size).astype(np.float32), side) * window for part in (weight, pull))
+    mass, drawn = (cv2.blur(_shrunk(part.astype(np.float32), size), side) * window for part in (weight, pull))
     level = np.maximum((255 * drawn + prior * whole) / (mass + prior), floor)
     return smooth, _as_gray(cv2.resize(np.rint(level).astype(np.uint8), dark.shape[::-1])), np.uint8(middle)
 
@@ -385,7 +390,8 @@ def _paper(dark: Gray, stroke: float, thickest: float) -> Gray:
     shrink = max(1.0, stroke)
     size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
     small = _as_gray(_shrunk(dark, size)) if shrink > 1 else dark
-    reach = max(3, round(max(PAPER_ELEMENT * stroke, OVER_THICKEST * thickest) / shrink) | 1)
+    widest = min(max(PAPER_ELEMENT * stroke, OVER_THICKEST * thickest), MOST_ELEMENT * stroke)
+    reach = max(3, round(widest / shrink) | 1)
     element = _as_gray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     paper = cv2.medianBlur(_closed(small, element), min(2 * reach + 1, 31))
     paper = cv2.blur(paper, (reach, reach))

@@ -538,16 +538,18 @@ def calibrate(
         bool, typer.Option("--placed/--all", help="Fit to answers at true digits alone, or to all.")
     ] = False,
     context: Annotated[
-        int, typer.Option(min=0, help="Before it, fit the detector's sense of a whole page on so many sheets.")
+        int, typer.Option(min=0, help="First fit, on so many other sheets, what the detector's card knows of pages.")
     ] = 0,
     jobs: Jobs = 1,
 ) -> None:
     """Make confidences true: read made sheets of unseen writers, and keep in the model's card how often it is right."""
+    from digitize import batch, learn_context, make, models
     from digitize import calibrate as calibration
-    from digitize import learn_context, make, models
 
     sources = make.Sources(mnist=mnist, hands=hands, fonts=tuple(fonts or ()))
     if context:
+        if detector == batch.NO_DETECTOR or seed == learn_context.SEED:
+            raise errors.UsageError(f"--context needs a detector, and another --seed than its own {learn_context.SEED}")
         finder = models.find(detector or models.DEFAULT_DETECTOR)
         typer.echo(f"{learn_context.teach(models.find(model), finder, sources, count=context, jobs=jobs)}")
     outcome = calibration.calibrate(

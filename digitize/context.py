@@ -8,12 +8,13 @@ Trained Part-Based Models" (IEEE TPAMI 2010, section 7.2), with neighbours weigh
 stand in rows and columns.
 
 It is fitted (`learn_context.py`) on sheets that the maker draws from hands which the detector was not trained on, and
-is kept in the detector's card, as it holds for that detector alone.
+is kept in the detector's card, as it holds for that detector alone, looking as often at a page as it did then.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,7 +27,8 @@ from digitize.records import Place
 
 Floats = NDArray[np.float64]
 
-FEATURES = "places/1"  # which numbers `features` gives; a card's weights hold for these alone
+MEND = "fit it again with digitize calibrate --context, or restore the card"
+FEATURES = "places/2"  # which numbers `features` gives; a card's weights hold for these alone
 LEAST, MOST = 1e-4, 1 - 1e-4  # probabilities nearer to 0 or 1 say no more
 SURE = 0.8  # probability from which a place is counted as sure
 TOLD = 0.3  # probability from which a place counts at all for the share of sure ones
@@ -36,8 +38,10 @@ ALIKE = 0.35  # log of the ratio of two heights at which a neighbour counts for 
 # likewise, and all around.
 REACHES = ((1.5, 0.4), (6.0, 0.5), (0.6, 2.0), (0.8, 8.0), (3.0, 3.0))
 FURTHEST = 12.0  # heights: what stands further away does not count for any of them
-AT_ONCE = 512  # places whose neighbours are looked for together; bounds memory
-DECIMALS = 4  # of the numbers in a card
+AT_ONCE = 64  # places whose neighbours are looked for together; bounds memory
+SMALLEST = math.log(1 / 80)  # log of the least part of a page's side that a digit's is told to be
+COUNT = 16 + 2 * len(REACHES)  # numbers that `features` gives
+DIGITS = 5  # of the numbers in a card
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,12 @@ class Context:
         """What goes into a card; `from_card` reads it."""
         return {
             "features": FEATURES,
-            "mean": _rounded(self.mean),
-            "spread": _rounded(self.spread),
-            "layers": [[_rounded(weights), _rounded(biases)] for weights, biases in self.layers],
+            "mean": _written(self.mean),
+            "spread": _written(self.spread),
+            "layers": [
+                {"weights": [_written(row) for row in weights], "biases": _written(biases)}
+                for weights, biases in self.layers
+            ],
         }
 
     @staticmethod
@@ -91,17 +98,23 @@ class Context:
             return None
         try:
             stored = content["context"]
-            kind, mean, spread = stored["features"], np.array(stored["mean"], float), np.array(stored["spread"], float)
-            layers = tuple((np.array(weights, float), np.array(biases, float)) for weights, biases in stored["layers"])
-            widths = [len(mean), *(len(biases) for _, biases in layers)]
-            sound = [weights.shape for weights, _ in layers] == list(itertools.pairwise(widths))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"the detector's card holds no usable context ({error}); fetch it again") from None
-        if kind != FEATURES or not sound or widths[-1] != 1 or spread.shape != mean.shape or not (spread > 0).all():
-            raise ModelError(
-                f"the context in the detector's card does not fit this version ({kind!r}, expected {FEATURES!r}): "
-                "fit it again with digitize calibrate --context"
+            if stored["features"] != FEATURES:
+                raise ModelError(
+                    f"the detector's context is of {stored['features']!r}, this version needs {FEATURES!r}: "
+                    "fit it again with digitize calibrate --context"
+                )
+            mean, spread = _read(stored["mean"]), _read(stored["spread"])
+            layers = tuple(
+                (np.stack([_read(row) for row in layer["weights"]]), _read(layer["biases"]))
+                for layer in stored["layers"]
             )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"the detector's card holds no usable context ({error}): {MEND}") from None
+        widths = [COUNT, *(len(biases) for _, biases in layers)]
+        sound = [weights.shape for weights, _ in layers] == list(itertools.pairwise(widths))
+        sound &= widths[-1] == 1 and mean.shape == spread.shape == (COUNT,) and bool((spread > 0).all())
+        if not sound or not all(np.isfinite(part).all() for part in (mean, spread, *itertools.chain(*layers))):
+            raise ModelError(f"the context in the detector's card makes no network: {MEND}")
         return Context(mean, spread, layers)
 
 
@@ -119,7 +132,7 @@ def features(places: Sequence[Place], shape: tuple[int, int]) -> Floats:
         share; and for each of `REACHES` what others amount to there, as digits and as none.
     """
     if not places:
-        return np.zeros((0, 16 + 2 * len(REACHES)))
+        return np.zeros((0, COUNT))
     seen = np.array([place.seen for place in places])
     digits = np.array([place.digits for place in places])
     boxes = np.array([(b.left, b.top, b.width, b.height) for b in (place.box for place in places)], float)
@@ -132,7 +145,8 @@ def features(places: Sequence[Place], shape: tuple[int, int]) -> Floats:
     sure, told = seen >= SURE, seen >= TOLD
     sure_others, told_others = sure.sum() - sure, told.sum() - told
     own = [odds, digits.max(axis=1), -(digits * np.log(digits + 1e-9)).sum(axis=1), *digits[:, (1, 7, 0)].T]
-    sides = [tall - usual, np.log(width) - tall, tall - np.log(shape[0]), np.log(width / shape[1])]
+    of_page = [np.maximum(np.log(side / whole), SMALLEST) for side, whole in ((height, shape[0]), (width, shape[1]))]
+    sides = [tall - usual, np.log(width) - tall, *of_page]
     page = [
         np.full(count, np.log1p(count - 1)),
         np.log1p(others),
@@ -180,5 +194,10 @@ def _log_odds(seen: Floats) -> Floats:
     return np.asarray(np.log(bounded / (1 - bounded)), dtype=np.float64)
 
 
-def _rounded(values: Floats) -> Any:
-    return np.round(values, DECIMALS).tolist()
+def _written(values: Floats) -> str:
+    """A row of numbers as a card has it: in one line."""
+    return " ".join(f"{value:.{DIGITS}g}" for value in values)
+
+
+def _read(row: str) -> Floats:
+    return np.array(row.split(), dtype=np.float64)

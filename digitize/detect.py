@@ -7,9 +7,9 @@ how far its edges are (Zhou, Wang & Krähenbühl, "Objects as Points", 2019; our
 wide as they are high, since digits stand side by side). What it takes for one digit is a *place*.
 
 It was trained on digits about `UNIT` pixels tall, so a page is brought to that size first; where a page holds digits
-of several sizes, it is looked at in several. A page that takes few blocks is looked at two or three times in nearly the
-same size, and the answers are averaged. The page is cut into overlapping blocks of one shape, and the blocks of many
-pages are answered in one batch; blocks without ink are left out.
+of several sizes, it is looked at in several. A page that takes few blocks is looked at thrice in nearly the same size,
+and the answers are averaged. The page is cut into overlapping blocks of one shape, and the blocks of many pages are
+answered in one batch; blocks without ink are left out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SAME = 0.45  # intersection over union from which two places are one
 INSIDE = 0.75  # share of the smaller of two places that the other holds to be the same
 ROOM = 0.4  # of its height that a place takes up at least when two are compared: bare 1s lie beside, not on, themselves
 LOOKS = (0.87, 1.15)  # of a size: the further looks at a page that takes few blocks; chosen on validation sheets
-MOST_REPEATED = (6, 64)  # blocks up to which a page is looked at thrice, and twice
+MOST_REPEATED = 6  # blocks up to which a page is looked at again: on larger made pages that gives more f1 no more
 SPREAD = 0.7  # log of a size's distance from `UNIT` at which a place counts for 1/e when several sizes were looked at
 NARROWEST, LOWEST = 1.5, 3.0  # pixels: less is no digit
 BATCH_SIZE = 32  # blocks at once, at most
@@ -74,15 +74,32 @@ class Detector:
     """
 
     def __init__(
-        self, folder: Path, *, device: str = "auto", batch_size: int = BATCH_SIZE, threads: int | None = None
+        self,
+        folder: Path,
+        *,
+        device: str = "auto",
+        batch_size: int = BATCH_SIZE,
+        threads: int | None = None,
+        weighs: bool = True,
     ) -> None:
-        """Load a model; arguments and errors are those of `engine.Engine`, `batch_size` counts blocks."""
+        """Load a model.
+
+        Args:
+            folder: a model folder.
+            device: "auto", "cpu", "gpu" or "gpu:N".
+            batch_size: blocks at once.
+            threads: of the CPU; all it has where None.
+            weighs: take up the context in its card.
+
+        Raises:
+            ModelError, DeviceError, UsageError: as `engine.Engine` does; ModelError for an unusable context, too.
+        """
         self._engine = Engine(
             folder, task="detect", device=device, threads=threads, batch_size=batch_size, piece_size=CPU_PIECE
         )
         self.card = self._engine.card
         self.device = self._engine.device
-        self.context: Context | None = Context.from_card(self.card.content)
+        self.context: Context | None = Context.from_card(self.card.content) if weighs else None
 
     def answers(self, blocks: Blocks) -> Answers:
         """Look at blocks.
@@ -149,18 +166,17 @@ class Peaks:
 
 
 def look_at(shade: Gray, zoom: float) -> list[Block]:
-    """Cut a page's blocks in one size; if they are few, two or three times in nearly that size.
+    """Cut a page's blocks in one size; if they are few, twice more in nearly that size.
 
     Args:
         shade: uint8 (h, w), see `clean.Ink`.
         zoom: by which the page is resized.
     """
     blocks = cut_blocks(shade, zoom, size=(zoom, 1))
-    looks = LOOKS[: sum(len(blocks) <= most for most in MOST_REPEATED)]
-    if not looks:
+    if len(blocks) > MOST_REPEATED:
         return blocks
-    size = zoom, 1 + len(looks)
-    again = [block for look in looks for block in cut_blocks(shade, zoom * look, size=size)]
+    size = zoom, 1 + len(LOOKS)
+    again = [block for look in LOOKS for block in cut_blocks(shade, zoom * look, size=size)]
     return [replace(block, size=size) for block in blocks] + again
 
 

@@ -201,8 +201,11 @@ def _model(deep: bool, wanted: str | os.PathLike[str] | None) -> Iterator[Findin
     if deep:
         yield _model_runs(folder)
     try:
+        from digitize.context import Context
+
         finder = models.load_card(models.find(models.DEFAULT_DETECTOR))
-    except DigitizeError as error:
+        Context.from_card(finder.content)
+    except (DigitizeError, ImportError) as error:
         yield Finding("detector", "wrong", str(error), f"{REINSTALL}, or scan with --detector none")
         return
     yield Finding("detector", "ok", f"{finder.name}, sha256 {finder.tflite_sha256[:12]} as its card says")

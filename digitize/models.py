@@ -7,6 +7,7 @@ is noticed before it reads a single digit.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from digitize.datasets import file_hash
-from digitize.errors import ModelError
+from digitize.errors import ModelError, OutputError
 from digitize.records import PAGE_RULES, TILE_RULES, TILE_SIDE
 
 SCHEMA = "digitize-model/1"
@@ -26,6 +27,7 @@ DEFAULT_DETECTOR = "scout"
 KERAS_FILE = "model.keras"
 TFLITE_FILE = "model.tflite"
 CARD_FILE = "card.json"
+ELSEWHERE = "copy the model to a folder of your own and name that"
 NEW_FOLDER = ".new"  # in a model folder, while a model that is to take the place of its own is made
 DIGIT_CLASSES = tuple(str(digit) for digit in range(10))
 NONE_CLASS = "none"
@@ -70,10 +72,19 @@ class Card:
         return str(self.content["files"][TFLITE_FILE])
 
     @property
-    def measured_with(self) -> str:
-        """Hash of the detector that its calibration was measured with; empty where there was none."""
+    def context_sha256(self) -> str:
+        """Hash of what a detector's card says of its context; empty where it says nothing."""
+        if "context" not in self.content:
+            return ""
+        return hashlib.sha256(json.dumps(self.content["context"], sort_keys=True).encode()).hexdigest()
+
+    @property
+    def measured_with(self) -> tuple[str, str]:
+        """Hashes of the detector that its calibration was measured with, and of its context; empty without one."""
         measured = self.calibration.get("measured_on", {})
-        return str(measured.get("detector_sha256", "")) if isinstance(measured, dict) else ""
+        if not isinstance(measured, dict):
+            return "", ""
+        return str(measured.get("detector_sha256", "")), str(measured.get("context_sha256", ""))
 
 
 def default_folder() -> Path:
@@ -217,6 +228,7 @@ def write_card(folder: Path, content: Mapping[str, Any]) -> Path:
 
     Raises:
         ModelError: a model file is missing, or `content` lacks something that every card has.
+        OutputError: the card cannot be written.
     """
     files = {}
     for name in (KERAS_FILE, TFLITE_FILE):
@@ -228,9 +240,22 @@ def write_card(folder: Path, content: Mapping[str, Any]) -> Path:
     path = folder / CARD_FILE
     _parse_card(path, card)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error}): {ELSEWHERE}") from error
     return path
+
+
+def require_writable(folder: Path) -> None:
+    """Make sure, before long work, that the card in a model folder can be replaced.
+
+    Raises:
+        OutputError: it cannot be.
+    """
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{folder} cannot be written: {ELSEWHERE}")
 
 
 @contextmanager

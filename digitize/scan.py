@@ -4,8 +4,9 @@ Pages are cleaned and segmented one at a time; what is to be asked of a network 
 `batch_size` tiles or more at once, so that many small sheets fill one batch.
 
 With a detector, it says where digits are and so whose ink is whose, and the classifier, which knows MNIST's form of
-that ink, is the second voice on which digit it is. Without one, candidates cut and merged from contours take the
-detector's part: glyphs and merges as they stand, then the slices of those glyphs that the first round could not settle.
+that ink, is the second voice on which digit it is; how likely a place is one depends on all that was seen on the page.
+Without one, candidates cut and merged from contours take the detector's part: glyphs and merges as they stand, then
+the slices of those glyphs that the first round could not settle.
 """
 
 from __future__ import annotations

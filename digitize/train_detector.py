@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from digitize import __version__, detect, drills, models
 from digitize.datasets import file_hash
-from digitize.decode import LEAST_SEEN
+from digitize.decode import reported
 from digitize.drills import Asked, Boxes, Drill
 from digitize.engine import import_keras
 from digitize.errors import DatasetError, OutputError, UsageError
@@ -409,14 +409,17 @@ def finish(course: Course) -> Path:
 
 
 def measure(course: Course) -> dict[str, float]:
-    """Precision and recall of places on the validation blocks, and the share of matched ones whose value is right."""
+    """Precision and recall of places on the validation blocks, and the share of matched ones whose value is right.
+
+    Each place is judged by itself: a detector has no context before `digitize calibrate --context`.
+    """
     found = given = there = right = 0
     shape = detect.BLOCK_ROWS, detect.BLOCK_COLUMNS
     for block, answer, truth in zip(course.blocks, _answers(course), course.truth, strict=True):
         inner = (0, 0, detect.BLOCK_COLUMNS, detect.BLOCK_ROWS)
         whole = detect.Block(block[..., 0], 0, 0, inner, 1.0, (1.0, 1))
         peaks = detect.find_peaks([whole], answer[None])
-        places = [place for place in detect.find_places(peaks, shape) if place.seen >= LEAST_SEEN]
+        places = reported(detect.find_places(peaks, shape))
         boxes = [
             Box(max(0, round(left)), max(0, round(top)), max(1, round(right - left)), max(1, round(bottom - top)))
             for _, left, top, right, bottom in truth.tolist()

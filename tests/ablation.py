@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from score import SHARED, SHEET_SETS, Answers, Truth, load_scorer, sheet_set, table
 
-from digitize import calibrate, decode, detect, models, sheets
+from digitize import calibrate, decode, models, sheets
 from digitize.batch import load_detector
 from digitize.classify import Classifier
 from digitize.confidence import Calibration
@@ -174,7 +174,7 @@ def tune(options: argparse.Namespace, made: Sequence[MadePage]) -> None:
     try:
         for first in range(0, len(made), calibrate.PAGES_AT_ONCE):
             some = made[first : first + calibrate.PAGES_AT_ONCE]
-            decode.LEAST_SEEN = detect.LEAST  # nothing is left out yet
+            decode.LEAST_SEEN = 0.0  # nothing is left out yet
             drafts = scanner._see([scanner._draft(Page("made", 1, page.gray)) for page in some])
             for k, (power, least, context) in enumerate(grid):
                 decode.CLASSIFIER_POWER = power

@@ -253,7 +253,8 @@ def test_the_threshold_follows_the_error_asked_for(job: Any, tmp_path: Path) -> 
     card = tmp_path / "model" / "card.json"
     content = json.loads(card.read_text())
     curve = {"belief": [0, 1], "confidence": [0, 1], "threshold": [0.0, 0.6, 0.9995], "error": [0.2, 0.1, 0.01]}
-    pair = {"detector_sha256": models.load_card(models.find(models.DEFAULT_DETECTOR)).tflite_sha256}
+    finder = models.load_card(models.find(models.DEFAULT_DETECTOR))
+    pair = {"detector_sha256": finder.tflite_sha256, "context_sha256": finder.context_sha256}
     card.write_text(json.dumps({**content, "calibration": {"temperature": 1.0, **curve, "measured_on": pair}}))
     assert batch.run(job(max_error=0.3)).review == 0
     assert batch.run(job(max_error=0.01)).review > 0
@@ -274,6 +275,10 @@ def test_a_curve_holds_for_the_pair_that_it_was_measured_with(
         assert "not calibrated" not in caplog.text
         assert batch.run(job()).review == 0
     assert "not calibrated with this detector" in caplog.text
+    finder = models.load_card(models.find(models.DEFAULT_DETECTOR))
+    pair = {"detector_sha256": finder.tflite_sha256, "context_sha256": "another"}
+    card.write_text(json.dumps({**content, "calibration": {"temperature": 1.0, **curve, "measured_on": pair}}))
+    assert batch.run(job()).review == 0
 
 
 # Many sheets

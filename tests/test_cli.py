@@ -520,3 +520,10 @@ def test_review_refuses_in_one_line(digitize: Digitize, sheet: Path, words: list
 def test_a_program_with_one_command_open_says_the_same_as_the_whole(words: list[str]) -> None:
     whole, opened = (CliRunner().invoke(one, words) for one in (cli.app, cli.program(words)))
     assert (opened.exit_code, opened.output) == (whole.exit_code, whole.output)
+
+
+@pytest.mark.parametrize("words", [("--detector", "none"), ("--seed", 41)])
+def test_a_context_needs_a_detector_and_sheets_of_its_own(digitize: Digitize, words: tuple[object, ...]) -> None:
+    said = digitize("calibrate", "model", "--context", 5, *words)
+    assert said.code == 2
+    assert "--context needs a detector" in said.err

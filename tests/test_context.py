@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from stub import Paper, Stub, StubDetector, texts
+from stub import Paper, Stub, StubDetector, texts, write_model
 
-from digitize import context, learn_context
+from digitize import context, learn_context, models
 from digitize.context import Context, features
 from digitize.errors import DatasetError, ModelError
 from digitize.learn_context import fit, gather, learn
@@ -18,7 +18,11 @@ from digitize.records import Box, Page, Place
 from digitize.scan import Scanner, Settings
 
 PAGE = (1000, 800)
-RNG = np.random.default_rng(5)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(5)
 
 
 def place(left: int, seen: float, *, top: int = 100, height: int = 20, value: int = 3, sure: float = 0.9) -> Place:
@@ -29,7 +33,7 @@ def place(left: int, seen: float, *, top: int = 100, height: int = 20, value: in
 
 def straight(*weights: float) -> Context:
     """One layer, without any scaling."""
-    width = features([], PAGE).shape[1]
+    width = context.COUNT
     column = np.zeros((width, 1))
     column[: len(weights), 0] = weights
     return Context(np.zeros(width), np.ones(width), ((column, np.zeros(1)),))
@@ -42,16 +46,26 @@ def test_a_context_that_looks_at_nothing_else_leaves_a_place_as_it_is() -> None:
     assert [one.box for one in rescored] == [one.box for one in places]
 
 
+@pytest.mark.parametrize("shape", [(120, 100), (800, 600), (3500, 2480)])
+def test_a_lone_digit_that_is_clearly_seen_is_reported_on_any_page(shape: tuple[int, int]) -> None:
+    """Paper has nothing against a digit in it; the shipped detector's context was fitted on small made sheets."""
+    card = models.load_card(models.find(models.DEFAULT_DETECTOR))
+    learnt = Context.from_card(card.content)
+    assert learnt is not None
+    (alone,) = learnt.rescored([place(40, 0.95, height=40, sure=0.99)], shape)
+    assert alone.seen > 0.8
+
+
 def test_of_no_places_nothing_comes() -> None:
     assert straight(1.0).rescored([], PAGE) == []
 
 
-def test_the_order_of_places_does_not_matter() -> None:
+def test_the_order_of_places_does_not_matter(rng: np.random.Generator) -> None:
     places = [
-        place(int(RNG.integers(700)), float(RNG.random()), top=int(RNG.integers(900)), height=int(RNG.integers(15, 40)))
+        place(int(rng.integers(700)), float(rng.random()), top=int(rng.integers(900)), height=int(rng.integers(15, 40)))
         for _ in range(40)
     ]
-    order = RNG.permutation(len(places))
+    order = rng.permutation(len(places))
     told = features(places, PAGE)
     np.testing.assert_allclose(features([places[k] for k in order], PAGE), told[order])
 
@@ -84,22 +98,17 @@ def test_what_is_far_away_or_of_another_size_hardly_counts() -> None:
     assert tall.max() < 0.01
 
 
-def test_neighbours_are_found_whatever_is_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    places = [place(int(RNG.integers(700)), 0.5, top=int(RNG.integers(900))) for _ in range(50)]
+def test_neighbours_are_found_whatever_is_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    places = [place(int(rng.integers(700)), 0.5, top=int(rng.integers(900))) for _ in range(50)]
     whole = features(places, PAGE)
     monkeypatch.setattr(context, "AT_ONCE", 7)
     np.testing.assert_allclose(features(places, PAGE), whole)
 
 
-def test_twenty_thousand_places_take_seconds_at_most() -> None:
-    many = [place(20 * (k % 140), 0.1, top=25 * (k // 140)) for k in range(20_000)]
-    began = time.process_time()
-    assert len(features(many, (3600, 2800))) == len(many)
-    assert time.process_time() - began < 20
-
-
-def test_a_card_gives_back_what_went_in() -> None:
-    learnt = fit(RNG.normal(size=(200, features([], PAGE).shape[1])), RNG.random(200) < 0.5)
+def test_a_card_gives_back_what_went_in(rng: np.random.Generator) -> None:
+    learnt = fit(rng.normal(size=(200, features([], PAGE).shape[1])), rng.random(200) < 0.5)
     again = Context.from_card({"context": learnt.to_card()})
     assert again is not None
     places = [place(30 * k, 0.2 + 0.1 * k) for k in range(6)]
@@ -112,10 +121,13 @@ def test_a_card_gives_back_what_went_in() -> None:
     ("change", "says"),
     [
         ({"features": "places/0"}, "places/0"),
-        ({"layers": []}, "does not fit"),
+        ({"layers": []}, "no network"),
         ({"mean": "none"}, "no usable context"),
-        ({"spread": [0.0] * features([], PAGE).shape[1]}, "does not fit"),
-        ({"layers": [[[[1.0, 2.0]], [0.0, 0.0]]]}, "does not fit"),
+        ({"mean": [0.0]}, "no usable context"),
+        ({"mean": " ".join(["nan"] * context.COUNT)}, "no network"),
+        ({"spread": " ".join(["0"] * context.COUNT)}, "no network"),
+        ({"layers": [{"weights": ["1 2"], "biases": "0 0"}]}, "no network"),
+        ({"layers": [{"weights": ["1"] * (context.COUNT - 1), "biases": "0"}]}, "no network"),
     ],
 )
 def test_a_damaged_card_is_refused(change: dict[str, object], says: str) -> None:
@@ -152,18 +164,20 @@ def test_places_are_held_to_the_truth() -> None:
         (1, False),
         (1, True),
     ]
-    assert examples.features.shape == (5, features([], PAGE).shape[1])
-    assert len(gather(scanner(), []).digit) == 0
+    assert examples.features.shape == (5, context.COUNT)
+    assert (examples.sheets, gather(scanner(), []).sheets) == (2, 0)
 
 
-def test_what_the_page_tells_is_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_page_tells_is_learnt(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     """On these sheets the last digit is no digit; nothing about it tells so but its being the last."""
-    sheets = [made("".join(str(d) for d in RNG.integers(0, 10, RNG.integers(3, 6)))) for _ in range(40)]
+    sheets = [made("".join(str(d) for d in rng.integers(0, 10, rng.integers(3, 6)))) for _ in range(40)]
     monkeypatch.setattr(learn_context, "made_sheets", lambda *_, **__: iter(sheets))
     monkeypatch.setattr(learn_context, "EPOCHS", 150)
     outcome = learn(scanner(), Sources(), count=len(sheets))
     assert outcome.sheets == 40
-    assert outcome.after < outcome.before
+    last = 1 / np.mean([len(sheet.digits) + 1 for sheet in sheets])
+    guessed = -(last * np.log(last) + (1 - last) * np.log(1 - last))  # what knowing their share alone would lose
+    assert outcome.after < 0.5 * guessed
     monkeypatch.setattr(learn_context, "made_sheets", lambda *_, **__: iter([]))
     with pytest.raises(DatasetError, match="make more"):
         learn(scanner(), Sources(), count=0)
@@ -177,3 +191,22 @@ def test_a_scanner_reports_what_is_likely_once_all_is_known() -> None:
     detector.context = straight()
     detector.context.layers[0][1][0] = -9.0  # whatever is seen is no digit
     assert texts(reader.read_pages([page])[0]) == []
+
+
+def test_a_context_goes_into_the_card_and_replaces_one_that_is_of_no_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_model(tmp_path / "finder")
+    card = models.load_card(folder)
+    models.write_card(folder, {**card.content, "context": {"features": "places/0"}})
+    before = models.load_card(folder)
+    learnt = straight(1.0)
+    learn_context.store(folder, learn_context.Outcome(learnt, 6, 40, 0.5, 0.25))
+    after = models.load_card(folder)
+    assert after.content["context"]["fitted_on"]["sheets"] == 6
+    assert Context.from_card(after.content) is not None
+    assert len({"", before.context_sha256, after.context_sha256}) == 3
+    learnt.mean[0] = np.nan
+    with pytest.raises(ModelError, match="no network"):
+        learn_context.store(folder, learn_context.Outcome(learnt, 6, 40, 0.5, 0.25))
+    assert models.load_card(folder).content == after.content

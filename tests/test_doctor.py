@@ -17,7 +17,7 @@ from digitize.errors import ModelError
 
 @pytest.fixture
 def sound_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    card = SimpleNamespace(name="duet", tflite_sha256="a" * 64)
+    card = SimpleNamespace(name="duet", tflite_sha256="a" * 64, content={})
     monkeypatch.setattr(models, "find", lambda wanted: tmp_path)
     monkeypatch.setattr(models, "load_card", lambda folder: card)
 
@@ -145,3 +145,11 @@ def test_a_missing_detector_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     finding = about(doctor.examine(), "detector")
     assert finding.state == "wrong"
     assert "--detector none" in finding.remedy
+
+
+def test_a_detector_whose_context_is_of_no_use_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    card = SimpleNamespace(name="scout", tflite_sha256="a" * 64, content={"context": {"features": "places/0"}})
+    monkeypatch.setattr(models, "find", lambda wanted: tmp_path)
+    monkeypatch.setattr(models, "load_card", lambda folder: card)
+    finding = about(doctor.examine(), "detector")
+    assert (finding.state, "places/0" in finding.text) == ("wrong", True)
