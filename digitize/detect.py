@@ -7,13 +7,15 @@ how far its edges are (Zhou, Wang & Krähenbühl, "Objects as Points", 2019; our
 wide as they are high, since digits stand side by side). What it takes for one digit is a *place*.
 
 It was trained on digits about `UNIT` pixels tall, so a page is brought to that size first; where a page holds digits
-of several sizes, it is looked at in several. A page that takes few blocks is looked at thrice in nearly the same size,
-and the answers are averaged. The page is cut into overlapping blocks of one shape, and the blocks of many pages are
-answered in one batch; blocks without ink are left out.
+of several sizes, it is looked at in several, and where they turn out to have another size, in that too. A page that
+takes few blocks is looked at thrice in nearly the same size, and the answers are averaged. The page is cut into
+overlapping blocks of one shape, and the blocks of many pages are answered in one batch; blocks without ink are left
+out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +42,7 @@ INSIDE = 0.75  # share of the smaller of two places that the other holds to be t
 ROOM = 0.4  # of its height that a place takes up at least when two are compared: bare 1s lie beside, not on, themselves
 LOOKS = (0.87, 1.15)  # of a size: the further looks at a page that takes few blocks; chosen on validation sheets
 MOST_REPEATED = 6  # blocks up to which a page is looked at again: on larger made pages that gives more f1 no more
+LIKELY, MISJUDGED = 0.3, 1.3  # probability from which a peak tells of a page's size; a factor between that and a zoom
 SPREAD = 0.7  # log of a size's distance from `UNIT` at which a place counts for 1/e when several sizes were looked at
 NARROWEST, LOWEST = 1.5, 3.0  # pixels: less is no digit
 BATCH_SIZE = 32  # blocks at once, at most
@@ -247,6 +250,28 @@ def find_peaks(blocks: list[Block], answers: Answers) -> Peaks:
     size = np.array([block.size for block in blocks], float)[which]
     found = heat[which, rows, columns], edges / zoom[:, None], digits, zoom, size
     return Peaks(*(np.asarray(column[sized], dtype=np.float64) for column in found))
+
+
+def fitting_zoom(peaks: Peaks, most: float) -> float | None:
+    """The zoom that the digits of a page want, where none that it was looked at in comes near.
+
+    Args:
+        peaks: what was seen on the page.
+        most: zoom at most.
+
+    Returns:
+        What brings the usual digit to `UNIT`; None where the page was looked at in about that size, or hardly a digit
+        was seen.
+    """
+    likely = peaks.seen >= LIKELY
+    if not likely.any():
+        return None
+    heights = (peaks.edges[:, 3] - peaks.edges[:, 1])[likely]
+    order = np.argsort(heights)
+    weight = np.cumsum(peaks.seen[likely][order])
+    zoom = min(UNIT / float(heights[order][np.searchsorted(weight, weight[-1] / 2)]), most)
+    near = np.abs(np.log(np.unique(peaks.size[:, 0]) / zoom)).min()
+    return zoom if near > math.log(MISJUDGED) else None
 
 
 def find_places(peaks: Peaks, shape: tuple[int, int]) -> list[Place]:

@@ -168,7 +168,7 @@ def draft_page(
 def page_blocks(ink: clean.Ink) -> list[detect.Block]:
     """A page's blocks, in the size of its writing and, where much of it has another size, in that too."""
     tall = segment.piece_heights(ink.pen) / ink.height
-    most = min(MOST_ZOOM, float(np.sqrt(MOST_SEEN_PIXELS / ink.pen.size)))
+    most = _most_zoom(ink)
     zoom = min(detect.UNIT / ink.height, most)
     zooms = [zoom]
     for step in range(1, MOST_STEPS + 1):
@@ -178,6 +178,11 @@ def page_blocks(ink: clean.Ink) -> list[detect.Block]:
             if tall[near].sum() >= share * tall.sum() > 0 and zoom * other <= most:
                 zooms.append(zoom * other)
     return [block for zoom in zooms for block in detect.look_at(ink.shade, zoom)]
+
+
+def _most_zoom(ink: clean.Ink) -> float:
+    """How much larger a page may be looked at."""
+    return min(MOST_ZOOM, float(np.sqrt(MOST_SEEN_PIXELS / ink.pen.size)))
 
 
 def split_draft(draft: Draft, which: list[set[int]]) -> list[Tiles]:
@@ -398,11 +403,25 @@ class Scanner:
         return drafts
 
     def _detect(self, drafts: list[Draft]) -> None:
-        """Look at the blocks of all drafts, those of several in one batch."""
-        pages = [(draft.blocks, draft.ink.pen.shape) for draft in drafts]
+        """Look at the blocks of all drafts, those of several in one batch.
+
+        Where the digits that come out are of another size than the page was looked at for, it is looked at in theirs,
+        too: its writing was misjudged, as where digits are joined or run into a line.
+        """
         with self._watch("detect"):
-            for draft, places in zip(drafts, self._look(pages), strict=True):
-                draft.places = places
+            shapes = [draft.ink.pen.shape for draft in drafts]
+            seen = self._peaks([draft.blocks for draft in drafts])
+            fitting = [
+                detect.fitting_zoom(peaks, _most_zoom(draft.ink)) for draft, peaks in zip(drafts, seen, strict=True)
+            ]
+            again = self._peaks(
+                [
+                    detect.look_at(draft.ink.shade, zoom) if zoom else []
+                    for draft, zoom in zip(drafts, fitting, strict=True)
+                ]
+            )
+            for draft, first, second, (height, width) in zip(drafts, seen, again, shapes, strict=True):
+                draft.places = detect.find_places(detect.Peaks.join([first, second]), (height, width))
                 draft.blocks = []
 
     def _reported(self, draft: Draft) -> list[Place]:
@@ -414,10 +433,15 @@ class Scanner:
             return decode.reported(places)
 
     def _look(self, pages: list[tuple[list[detect.Block], tuple[int, ...]]]) -> list[list[Place]]:
-        """What is seen in the blocks of pages of (h, w); those of several are answered together."""
+        """What is seen in the blocks of pages of (h, w)."""
+        seen = self._peaks([blocks for blocks, _ in pages])
+        return [detect.find_places(peaks, (shape[0], shape[1])) for peaks, (_, shape) in zip(seen, pages, strict=True)]
+
+    def _peaks(self, pages: list[list[detect.Block]]) -> list[detect.Peaks]:
+        """Where digits are seen in the blocks of pages; those of several are answered together."""
         if self._detector is None:
-            return [[] for _ in pages]
-        blocks = [(k, block) for k, (own, _) in enumerate(pages) for block in own]
+            return [detect.Peaks.join([]) for _ in pages]
+        blocks = [(k, block) for k, own in enumerate(pages) for block in own]
         peaks: list[list[detect.Peaks]] = [[] for _ in pages]
         for start in range(0, len(blocks), BLOCKS_AT_ONCE):
             some = blocks[start : start + BLOCKS_AT_ONCE]
@@ -425,10 +449,7 @@ class Scanner:
             for k in sorted({k for k, _ in some}):
                 own = [place for place, (owner, _) in enumerate(some) if owner == k]
                 peaks[k].append(detect.find_peaks([some[place][1] for place in own], answers[own]))
-        return [
-            detect.find_places(detect.Peaks.join(found), (shape[0], shape[1]))
-            for found, (_, shape) in zip(peaks, pages, strict=True)
-        ]
+        return [detect.Peaks.join(found) for found in peaks]
 
     def _turned_to_see(self, drafts: list[Draft]) -> list[Draft]:
         """The drafts, with those that read better turned drafted again.

@@ -103,6 +103,22 @@ def test_of_two_sizes_the_fitting_one_counts() -> None:
     assert (place.box.left, place.box.bottom) == pytest.approx((20, 70), abs=2)
 
 
+def peaks_of(planted: np.ndarray, zoom: float) -> detect.Peaks:
+    return detect.find_peaks([block_at(zoom=zoom)], answer_for(planted)[None])
+
+
+def test_digits_tell_the_size_that_they_want_to_be_looked_at_in() -> None:
+    """Those of 10 pixels, in a page looked at in a quarter of its size, are 40 working pixels tall."""
+    small = boxes((4, 20, 30, 27, 40), (2, 60, 30, 67, 40), (7, 90, 30, 97, 40))
+    assert detect.fitting_zoom(peaks_of(small, 0.25), most=2.0) == pytest.approx(detect.UNIT / 40, rel=0.1)
+    assert detect.fitting_zoom(peaks_of(small, 0.25), most=0.4) == 0.4
+    fitting = boxes((4, 20, 30, 34, 50), (2, 60, 30, 74, 50))
+    assert detect.fitting_zoom(peaks_of(fitting, 1.0), most=2.0) is None
+    both = detect.Peaks.join([peaks_of(small, 0.25), peaks_of(fitting, 0.5)])
+    assert detect.fitting_zoom(both, most=2.0) is None
+    assert detect.fitting_zoom(peaks_of(boxes(), 1.0), most=2.0) is None
+
+
 def test_looks_in_one_size_are_averaged() -> None:
     """Seen as a 4 in two of three looks and as a 9 in none: a 4, though less surely than where all three see it."""
     looks = [block_at(zoom=zoom, size=(1.0, 3)) for zoom in (1.0, 0.5, 0.8)]

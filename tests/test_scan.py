@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from stub import Paper, Stub, StubDetector, digits_of, texts
 
-from digitize import clean, scan, sheets
+from digitize import clean, detect, scan, sheets
 from digitize.confidence import Calibration
 from digitize.records import Box, Gray, Page, PageReading, Place, SheetReading, Tiles
 from digitize.scan import Scanner, Settings, _lopsided
@@ -48,6 +48,26 @@ def read_page(gray: Gray, **options: object) -> PageReading:
 
 
 # One page
+
+
+def test_a_page_whose_writing_was_misjudged_is_looked_at_again_in_the_size_of_its_digits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paper = sheet_of("904", "738", height=40)
+    extract = clean.extract_ink
+    zooms: list[float] = []
+    look = detect.look_at
+
+    def look_at(shade: Gray, zoom: float) -> list[detect.Block]:
+        zooms.append(zoom)
+        return look(shade, zoom)
+
+    monkeypatch.setattr(detect, "look_at", look_at)
+    reader = Scanner(Stub(), detector=StubDetector(), settings=Settings(rotate="off"))
+    monkeypatch.setattr(clean, "extract_ink", lambda *a, **k: replace(extract(*a, **k), height=80.0))
+    (reading,) = reader.read_pages([Page("page", 1, paper.gray())])
+    assert texts(reading) == [["904"], ["738"]]
+    assert zooms == [pytest.approx(detect.UNIT / 80), pytest.approx(detect.UNIT / 40, rel=0.1)]
 
 
 def test_lines_numbers_and_digits_are_read_where_they_stand() -> None:
