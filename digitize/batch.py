@@ -389,7 +389,7 @@ def load_scanner(
     found_by = f", detector {finder.card.name}" if finder else ""
     log.info("%s%s", classifier.description, found_by)
     if finder and finder.context is None:
-        log.warning("%s has not learnt what a page is like: digitize calibrate --context", finder.card.name)
+        log.warning("%s judges each place by itself; digitize calibrate --context mends that", finder.card.name)
     calibration = _calibration(classifier.card, finder.card if finder else None)
     if calibration is None:
         name = classifier.card.name

@@ -130,6 +130,7 @@ def calibrate(
 
     Raises:
         ModelError: there is no such model, or it disagrees with its card.
+        OutputError: the card cannot be written.
         DatasetError: there is no material to make sheets from, or too little was read on them.
     """
     models.require_writable(folder)
@@ -252,6 +253,7 @@ def store(folder: Path, outcome: Outcome, *, seed: int = SEED, detector: models.
 
     Raises:
         ModelError: the model disagrees with its card.
+        OutputError: the card cannot be written.
     """
     card = models.load_card(folder)
     made = {
@@ -269,7 +271,7 @@ def store(folder: Path, outcome: Outcome, *, seed: int = SEED, detector: models.
         "error_after_at_digits": round(outcome.placed_after, confidence.DECIMALS),
     }
     kept = {**card.calibration, **outcome.calibration.to_card(), "measured_on": made}
-    models.write_card(folder, {**card.content, "calibration": kept})
+    models.update_card(folder, {**card.content, "calibration": kept})
 
 
 def calibration_error(sure: Floats, right: Bools) -> float:

@@ -548,10 +548,13 @@ def calibrate(
 
     sources = make.Sources(mnist=mnist, hands=hands, fonts=tuple(fonts or ()))
     if context:
-        if detector == batch.NO_DETECTOR or seed == learn_context.SEED:
-            raise errors.UsageError(f"--context needs a detector, and another --seed than its own {learn_context.SEED}")
-        finder = models.find(detector or models.DEFAULT_DETECTOR)
-        typer.echo(f"{learn_context.teach(models.find(model), finder, sources, count=context, jobs=jobs)}")
+        if detector in (None, batch.NO_DETECTOR):
+            raise errors.UsageError("--context changes a detector's card: name the detector with --detector")
+        if seed == learn_context.SEED:
+            raise errors.UsageError(f"--seed {seed} makes the sheets that --context learns from: choose another")
+        reader, finder = models.find(model), models.find(detector)
+        models.require_writable(reader)
+        typer.echo(f"{learn_context.teach(reader, finder, sources, count=context, jobs=jobs)}")
     outcome = calibration.calibrate(
         models.find(model), sources, detector=detector, count=count, seed=seed, placed=placed, jobs=jobs
     )

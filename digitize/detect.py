@@ -16,7 +16,7 @@ out.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -41,7 +41,7 @@ SAME = 0.45  # intersection over union from which two places are one
 INSIDE = 0.75  # share of the smaller of two places that the other holds to be the same
 ROOM = 0.4  # of its height that a place takes up at least when two are compared: bare 1s lie beside, not on, themselves
 LOOKS = (0.87, 1.15)  # of a size: the further looks at a page that takes few blocks; chosen on validation sheets
-MOST_REPEATED = 6  # blocks up to which a page is looked at again: on larger made pages that gives more f1 no more
+MOST_REPEATED = 6  # blocks up to which a page is looked at again: on larger made pages that raises f1 no further
 LIKELY, MISJUDGED = 0.3, 1.3  # probability from which a peak tells of a page's size; a factor between that and a zoom
 SPREAD = 0.7  # log of a size's distance from `UNIT` at which a place counts for 1/e when several sizes were looked at
 NARROWEST, LOWEST = 1.5, 3.0  # pixels: less is no digit
@@ -252,16 +252,17 @@ def find_peaks(blocks: list[Block], answers: Answers) -> Peaks:
     return Peaks(*(np.asarray(column[sized], dtype=np.float64) for column in found))
 
 
-def fitting_zoom(peaks: Peaks, most: float) -> float | None:
+def fitting_zoom(peaks: Peaks, zooms: Collection[float], most: float) -> float | None:
     """The zoom that the digits of a page want, where none that it was looked at in comes near.
 
     Args:
         peaks: what was seen on the page.
+        zooms: that it was looked at in.
         most: zoom at most.
 
     Returns:
-        What brings the usual digit to `UNIT`; None where the page was looked at in about that size, or hardly a digit
-        was seen.
+        What brings the usual digit to `UNIT`; None where the page was looked at in about that size, or no digit is
+        likely.
     """
     likely = peaks.seen >= LIKELY
     if not likely.any():
@@ -270,8 +271,7 @@ def fitting_zoom(peaks: Peaks, most: float) -> float | None:
     order = np.argsort(heights)
     weight = np.cumsum(peaks.seen[likely][order])
     zoom = min(UNIT / float(heights[order][np.searchsorted(weight, weight[-1] / 2)]), most)
-    near = np.abs(np.log(np.unique(peaks.size[:, 0]) / zoom)).min()
-    return zoom if near > math.log(MISJUDGED) else None
+    return zoom if all(abs(math.log(other / zoom)) > math.log(MISJUDGED) for other in zooms) else None
 
 
 def find_places(peaks: Peaks, shape: tuple[int, int]) -> list[Place]:

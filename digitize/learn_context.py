@@ -212,7 +212,7 @@ def store(folder: Path, outcome: Outcome, *, seed: int = SEED) -> None:
     }
     content = {**card.content, "context": {**outcome.context.to_card(), "fitted_on": learnt}}
     Context.from_card(content)
-    models.write_card(folder, content)
+    models.update_card(folder, content)
 
 
 def _loss(seen: NDArray[np.float64], digit: NDArray[np.bool_]) -> float:

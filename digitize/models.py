@@ -228,7 +228,7 @@ def write_card(folder: Path, content: Mapping[str, Any]) -> Path:
 
     Raises:
         ModelError: a model file is missing, or `content` lacks something that every card has.
-        OutputError: the card cannot be written.
+        OSError: the card cannot be written.
     """
     files = {}
     for name in (KERAS_FILE, TFLITE_FILE):
@@ -240,12 +240,21 @@ def write_card(folder: Path, content: Mapping[str, Any]) -> Path:
     path = folder / CARD_FILE
     _parse_card(path, card)
     partial = path.with_suffix(".partial")
-    try:
-        partial.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error}): {ELSEWHERE}") from error
+    partial.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
     return path
+
+
+def update_card(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write the card of a model that is in use already; arguments and other errors are those of `write_card`.
+
+    Raises:
+        OutputError: the card cannot be written.
+    """
+    try:
+        write_card(folder, content)
+    except OSError as error:
+        raise OutputError(f"{folder / CARD_FILE} cannot be written ({error}): {ELSEWHERE}") from error
 
 
 def require_writable(folder: Path) -> None:

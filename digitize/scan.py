@@ -403,26 +403,11 @@ class Scanner:
         return drafts
 
     def _detect(self, drafts: list[Draft]) -> None:
-        """Look at the blocks of all drafts, those of several in one batch.
-
-        Where the digits that come out are of another size than the page was looked at for, it is looked at in theirs,
-        too: its writing was misjudged, as where digits are joined or run into a line.
-        """
+        """Look at the blocks of all drafts, those of several in one batch."""
         with self._watch("detect"):
-            shapes = [draft.ink.pen.shape for draft in drafts]
-            seen = self._peaks([draft.blocks for draft in drafts])
-            fitting = [
-                detect.fitting_zoom(peaks, _most_zoom(draft.ink)) for draft, peaks in zip(drafts, seen, strict=True)
-            ]
-            again = self._peaks(
-                [
-                    detect.look_at(draft.ink.shade, zoom) if zoom else []
-                    for draft, zoom in zip(drafts, fitting, strict=True)
-                ]
-            )
-            for draft, first, second, (height, width) in zip(drafts, seen, again, shapes, strict=True):
-                draft.places = detect.find_places(detect.Peaks.join([first, second]), (height, width))
-                draft.blocks = []
+            seen = self._look([(draft.blocks, draft.ink) for draft in drafts])
+        for draft, places in zip(drafts, seen, strict=True):
+            draft.places, draft.blocks = places, []
 
     def _reported(self, draft: Draft) -> list[Place]:
         """The places of a page that are likely enough digits, now that all are known."""
@@ -432,10 +417,28 @@ class Scanner:
                 places = self._detector.context.rescored(places, draft.ink.pen.shape)
             return decode.reported(places)
 
-    def _look(self, pages: list[tuple[list[detect.Block], tuple[int, ...]]]) -> list[list[Place]]:
-        """What is seen in the blocks of pages of (h, w)."""
-        seen = self._peaks([blocks for blocks, _ in pages])
-        return [detect.find_places(peaks, (shape[0], shape[1])) for peaks, (_, shape) in zip(seen, pages, strict=True)]
+    def _look(self, pages: list[tuple[list[detect.Block], clean.Ink]]) -> list[list[Place]]:
+        """What is seen on pages, each with the blocks that are looked at first.
+
+        Where the digits that come out are of another size than a page was looked at for, it is looked at in theirs,
+        too: its writing was misjudged, as where digits are joined or run into a line.
+        """
+        first = self._peaks([blocks for blocks, _ in pages])
+        zooms = [
+            detect.fitting_zoom(peaks, {block.size[0] for block in blocks}, _most_zoom(ink))
+            for peaks, (blocks, ink) in zip(first, pages, strict=True)
+        ]
+        second = self._peaks(
+            [
+                detect.look_at(ink.shade, zoom) if zoom is not None else []
+                for zoom, (_, ink) in zip(zooms, pages, strict=True)
+            ]
+        )
+        places = []
+        for one, other, (_, ink) in zip(first, second, pages, strict=True):
+            height, width = ink.shade.shape
+            places.append(detect.find_places(detect.Peaks.join([one, other]), (height, width)))
+        return places
 
     def _peaks(self, pages: list[list[detect.Block]]) -> list[detect.Peaks]:
         """Where digits are seen in the blocks of pages; those of several are answered together."""
@@ -463,7 +466,7 @@ class Scanner:
                 for draft, doubt in zip(drafts, asked, strict=True)
                 for turn in doubt.turns
             ]
-            seen = iter(self._look([(page_blocks(ink), ink.pen.shape) for ink in turned]))
+            seen = iter(self._look([(page_blocks(ink), ink) for ink in turned]))
         upright = []
         for draft, doubt in zip(drafts, asked, strict=True):
             best, most = 0, doubt.evidence

@@ -522,8 +522,17 @@ def test_a_program_with_one_command_open_says_the_same_as_the_whole(words: list[
     assert (opened.exit_code, opened.output) == (whole.exit_code, whole.output)
 
 
-@pytest.mark.parametrize("words", [("--detector", "none"), ("--seed", 41)])
-def test_a_context_needs_a_detector_and_sheets_of_its_own(digitize: Digitize, words: tuple[object, ...]) -> None:
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "--detector"),
+        (("--detector", "none"), "--detector"),
+        (("--detector", "scout", "--seed", 41), "--seed 41"),
+    ],
+)
+def test_a_context_needs_a_detector_and_sheets_of_its_own(
+    digitize: Digitize, words: tuple[object, ...], says: str
+) -> None:
     said = digitize("calibrate", "model", "--context", 5, *words)
     assert said.code == 2
-    assert "--context needs a detector" in said.err
+    assert says in said.err

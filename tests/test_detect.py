@@ -110,13 +110,12 @@ def peaks_of(planted: np.ndarray, zoom: float) -> detect.Peaks:
 def test_digits_tell_the_size_that_they_want_to_be_looked_at_in() -> None:
     """Those of 10 pixels, in a page looked at in a quarter of its size, are 40 working pixels tall."""
     small = boxes((4, 20, 30, 27, 40), (2, 60, 30, 67, 40), (7, 90, 30, 97, 40))
-    assert detect.fitting_zoom(peaks_of(small, 0.25), most=2.0) == pytest.approx(detect.UNIT / 40, rel=0.1)
-    assert detect.fitting_zoom(peaks_of(small, 0.25), most=0.4) == 0.4
+    assert detect.fitting_zoom(peaks_of(small, 0.25), {0.25}, most=2.0) == pytest.approx(detect.UNIT / 40, rel=0.1)
+    assert detect.fitting_zoom(peaks_of(small, 0.25), {0.25}, most=0.4) == 0.4
+    assert detect.fitting_zoom(peaks_of(small, 0.25), {0.25, 0.5}, most=2.0) is None
     fitting = boxes((4, 20, 30, 34, 50), (2, 60, 30, 74, 50))
-    assert detect.fitting_zoom(peaks_of(fitting, 1.0), most=2.0) is None
-    both = detect.Peaks.join([peaks_of(small, 0.25), peaks_of(fitting, 0.5)])
-    assert detect.fitting_zoom(both, most=2.0) is None
-    assert detect.fitting_zoom(peaks_of(boxes(), 1.0), most=2.0) is None
+    assert detect.fitting_zoom(peaks_of(fitting, 1.0), {1.0}, most=2.0) is None
+    assert detect.fitting_zoom(peaks_of(boxes(), 1.0), {1.0}, most=2.0) is None
 
 
 def test_looks_in_one_size_are_averaged() -> None:
