@@ -26,6 +26,7 @@ from digitize.errors import ModelError
 from digitize.records import Place
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 MEND = "fit it again with digitize calibrate --context, or restore the card"
 FEATURES = "places/2"  # which numbers `features` gives; a card's weights hold for these alone
@@ -162,18 +163,19 @@ def _beside(boxes: Floats, seen: Floats) -> Floats:
     """For each place and each of `REACHES`, how much stands there that is a digit, and that is none: (N, 10)."""
     x, y, height = boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2, boxes[:, 3]
     amounts = np.zeros((len(boxes), 2 * len(REACHES)))
-    for i, j in _neighbours(x, y, height):
-        across, down = (x[j] - x[i]) / height[i], (y[j] - y[i]) / height[i]
+    for own, rows, j in _neighbours(x, y, height):
+        i = own[rows]
+        across, down = np.square((x[j] - x[i]) / height[i]), np.square((y[j] - y[i]) / height[i])
         alike = np.square(np.log(height[j] / height[i]) / ALIKE)
-        for k, (columns, rows) in enumerate(REACHES):
-            weight = np.exp(-alike - np.square(across / columns) - np.square(down / rows))
+        for k, (reach_across, reach_down) in enumerate(REACHES):
+            weight = np.exp(-alike - across / reach_across**2 - down / reach_down**2)
             for part, share in enumerate((seen[j], 1 - seen[j])):
-                amounts[:, 2 * k + part] += np.bincount(i, weight * share, minlength=len(boxes))
+                amounts[own, 2 * k + part] = np.bincount(rows, weight * share, minlength=len(own))
     return np.asarray(np.log1p(amounts), dtype=np.float64)
 
 
-def _neighbours(x: Floats, y: Floats, height: Floats) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs (i, j) of places of which the second is within `FURTHEST` heights of the first, some at a time."""
+def _neighbours(x: Floats, y: Floats, height: Floats) -> Iterator[tuple[Indices, Indices, Indices]]:
+    """Some places at a time, and pairs (which of these, which other) that lie within `FURTHEST` heights of the first."""
     order = np.argsort(y, kind="stable")
     sorted_y = y[order]
     for start in range(0, len(order), AT_ONCE):
@@ -182,11 +184,13 @@ def _neighbours(x: Floats, y: Floats, height: Floats) -> Iterator[tuple[NDArray[
         first = np.searchsorted(sorted_y, (y[own] - reach).min())
         last = np.searchsorted(sorted_y, (y[own] + reach).max(), side="right")
         near = order[first:last]
-        close = np.abs(x[near] - x[own, None]) <= reach[:, None]
-        close &= np.abs(y[near] - y[own, None]) <= reach[:, None]
-        close &= near != own[:, None]
-        rows, columns = np.nonzero(close)
-        yield own[rows], near[columns]
+        near = near[np.argsort(x[near], kind="stable")]
+        left = np.searchsorted(x[near], x[own] - reach)
+        counts = np.searchsorted(x[near], x[own] + reach, side="right") - left
+        rows = np.repeat(np.arange(len(own)), counts)
+        others = near[np.arange(len(rows)) + np.repeat(left - np.cumsum(counts) + counts, counts)]
+        close = (np.abs(y[others] - y[own][rows]) <= reach[rows]) & (others != own[rows])
+        yield own, rows[close], others[close]
 
 
 def _log_odds(seen: Floats) -> Floats:
