@@ -175,7 +175,7 @@ def _beside(boxes: Floats, seen: Floats) -> Floats:
 
 
 def _neighbours(x: Floats, y: Floats, height: Floats) -> Iterator[tuple[Indices, Indices, Indices]]:
-    """Some places at a time, and pairs (which of these, which other) that lie within `FURTHEST` heights of the first."""
+    """Some places at a time, and pairs (which of these, which other) within `FURTHEST` heights of the first."""
     order = np.argsort(y, kind="stable")
     sorted_y = y[order]
     for start in range(0, len(order), AT_ONCE):
