@@ -43,6 +43,7 @@ ROOM = 0.4  # of its height that a place takes up at least when two are compared
 LOOKS = (0.87, 1.15)  # of a size: the further looks at a page that takes few blocks; chosen on validation sheets
 MOST_REPEATED = 6  # blocks up to which a page is looked at again: on larger made pages that raises f1 no further
 LIKELY, MISJUDGED = 0.3, 1.3  # probability from which a peak tells of a page's size; a factor between that and a zoom
+WORTH = 20  # blocks that a further look may take for each digit seen
 SPREAD = 0.7  # log of a size's distance from `UNIT` at which a place counts for 1/e when several sizes were looked at
 NARROWEST, LOWEST = 1.5, 3.0  # pixels: less is no digit
 BATCH_SIZE = 32  # blocks at once, at most
@@ -272,6 +273,23 @@ def fitting_zoom(peaks: Peaks, zooms: Collection[float], most: float) -> float |
     weight = np.cumsum(peaks.seen[likely][order])
     zoom = min(UNIT / float(heights[order][np.searchsorted(weight, weight[-1] / 2)]), most)
     return zoom if all(abs(math.log(other / zoom)) > math.log(MISJUDGED) for other in zooms) else None
+
+
+def look_again(peaks: Peaks, blocks: Sequence[Block], shade: Gray, most: float) -> list[Block]:
+    """Cut a page's blocks in the size that its digits want, if it was not looked at in that and they are worth it.
+
+    Args:
+        peaks: what was seen on the page.
+        blocks: in which it was looked at.
+        shade: uint8 (h, w), the page.
+        most: zoom at most.
+
+    Returns:
+        Nothing where a few marks, which may be no digits, would cost many blocks.
+    """
+    zoom = fitting_zoom(peaks, {block.size[0] for block in blocks}, most)
+    again = look_at(shade, zoom) if zoom is not None else []
+    return again if len(again) <= WORTH * peaks.seen[peaks.seen >= LIKELY].sum() else []
 
 
 def find_places(peaks: Peaks, shape: tuple[int, int]) -> list[Place]:

@@ -424,14 +424,10 @@ class Scanner:
         too: its writing was misjudged, as where digits are joined or run into a line.
         """
         first = self._peaks([blocks for blocks, _ in pages])
-        zooms = [
-            detect.fitting_zoom(peaks, {block.size[0] for block in blocks}, _most_zoom(ink))
-            for peaks, (blocks, ink) in zip(first, pages, strict=True)
-        ]
         second = self._peaks(
             [
-                detect.look_at(ink.shade, zoom) if zoom is not None else []
-                for zoom, (_, ink) in zip(zooms, pages, strict=True)
+                detect.look_again(peaks, blocks, ink.shade, _most_zoom(ink))
+                for peaks, (blocks, ink) in zip(first, pages, strict=True)
             ]
         )
         places = []

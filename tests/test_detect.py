@@ -118,6 +118,14 @@ def test_digits_tell_the_size_that_they_want_to_be_looked_at_in() -> None:
     assert detect.fitting_zoom(peaks_of(boxes(), 1.0), {1.0}, most=2.0) is None
 
 
+def test_a_few_marks_on_a_large_page_are_not_worth_many_blocks() -> None:
+    small = boxes((4, 20, 30, 27, 40))  # twice as small as it wants to be
+    peaks, blocks = peaks_of(small, 0.25), [block_at(zoom=0.25)]
+    (again, *_) = detect.look_again(peaks, blocks, np.full((200, 400), 200, np.uint8), most=2.0)
+    assert again.zoom == pytest.approx(0.5, rel=0.1)
+    assert detect.look_again(peaks, blocks, np.full((3000, 2000), 200, np.uint8), most=2.0) == []
+
+
 def test_looks_in_one_size_are_averaged() -> None:
     """Seen as a 4 in two of three looks and as a 9 in none: a 4, though less surely than where all three see it."""
     looks = [block_at(zoom=zoom, size=(1.0, 3)) for zoom in (1.0, 0.5, 0.8)]
