@@ -96,7 +96,14 @@ def prepare(made: MadePage) -> Drill | None:
 
 
 def write_drills(
-    path: Path, count: int, *, sources: Sources, seed: int = 1, split: Split = "train", jobs: int = 1
+    path: Path,
+    count: int,
+    *,
+    sources: Sources,
+    seed: int = 1,
+    split: Split = "train",
+    jobs: int = 1,
+    plain: bool = False,
 ) -> int:
     """Make sheets and keep them as drills in one `.npz`.
 
@@ -107,13 +114,15 @@ def write_drills(
         seed: of the series of sheets.
         split: whose writers and fonts.
         jobs: processes.
+        plain: see `make.make_page`.
 
     Returns:
         How many digits are on them.
     """
     drills: list[Drill] = []
     with get_context("spawn").Pool(jobs, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        work = pool.imap(functools.partial(_drill_at, sources=sources, seed=seed, split=split), range(count), 16)
+        drill_at = functools.partial(_drill_at, sources=sources, seed=seed, split=split, plain=plain)
+        work = pool.imap(drill_at, range(count), 16)
         for drill in tqdm(work, total=count, unit="sheet", disable=None):
             if drill is not None:
                 drills.append(drill)
@@ -144,9 +153,9 @@ def save_drills(path: Path, drills: list[Drill]) -> None:
         raise OutputError(f"{path} cannot be written ({error}): choose another place") from error
 
 
-def _drill_at(index: int, *, sources: Sources, seed: int, split: Split) -> Drill | None:
+def _drill_at(index: int, *, sources: Sources, seed: int, split: Split, plain: bool) -> Drill | None:
     """Drill `index` of a series."""
-    return prepare(scene_at(seed, index, split, sources=sources, weights=WEIGHTS))
+    return prepare(scene_at(seed, index, split, sources=sources, weights=WEIGHTS, plain=plain))
 
 
 def load_drills(path: Path) -> list[Drill]:

@@ -1,6 +1,6 @@
 """What each part of the road is worth: every labelled set read with and without it; or constants measured, `--tune`.
 
-    python tests/ablation.py [--model MODEL] [--detector DETECTOR] [--other-detector DETECTOR]
+    python tests/ablation.py [--model MODEL] [--detector DETECTOR] [--other-detector DETECTOR ...]
                              [--sets made form_fields ...] [--made N]
                              [--mnist DIR] [--hands DIR] [--fonts DIR ...] [--without NAME ...]
     python tests/ablation.py --tune [--made N] ...
@@ -9,8 +9,8 @@ Each set has a row as it is read, and a row for each thing that is left out: `cl
 digit it is), `context` (each place is judged by itself), `detector` (contours, candidates and the classifier read
 alone), and of that road again `candidates` (nothing cut, nothing merged: a glyph is a digit or none), `no-digit` (that
 class is dropped and the rest renormalised) and `rules` (lines and frames stay in). `--other-detector` adds a row for
-one that was trained otherwise, say without scan-like augmentation. `made` are sheets of the maker's validation writers.
-The figures are those of $DIGITIZE_SHARED/eval/score.py.
+each one that was trained otherwise, say without scan-like augmentation (`plain.py`). `made` are sheets of the maker's
+validation writers. The figures are those of $DIGITIZE_SHARED/eval/score.py.
 
 `--tune` reads made sheets alone, and prints F1 and calibration for the constants by which `decode.agree` pools what the
 two networks say: networks are asked once and their answers pooled again for each value. Constants are chosen on those
@@ -86,9 +86,9 @@ def scanners(options: argparse.Namespace) -> Iterator[tuple[str, Scanner]]:
     }
     for name in options.without:
         yield name if name in ("classifier", "context", "detector") else f"detector, {name}", roads[name]
-    if options.other_detector:
-        other = load_detector(options.other_detector, "cpu")
-        yield "other", Scanner(classifier, detector=other, calibration=calibration, settings=settings)
+    for name in options.other_detector:
+        other = load_detector(name, "cpu")
+        yield f"by {name}", Scanner(classifier, detector=other, calibration=calibration, settings=settings)
 
 
 def without_context(name: str | None) -> Detector | None:
@@ -154,7 +154,7 @@ def ablate(options: argparse.Namespace, made: Sequence[MadePage]) -> None:
             print(f"{name} {less} ...", file=sys.stderr, flush=True)
             began = time.perf_counter()
             figures = scorer.score(*read(scanner))
-            how = less if less in ("", "other") else f"without {less}"
+            how = less if not less or less.startswith("by ") else f"without {less}"
             rows.append({"set": f"{name} {how}".strip(), **figures, "seconds": time.perf_counter() - began})
     print(table(rows))
 
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true", help="measure the decoder's constants on made sheets instead")
     parser.add_argument("--model", help="name or folder; the default one if not given")
     parser.add_argument("--detector", help="name or folder; the default one if not given")
-    parser.add_argument("--other-detector", help="a second one to compare with")
+    parser.add_argument("--other-detector", nargs="+", default=[], help="others to compare with")
     parser.add_argument("--sets", nargs="+", choices=("made", *SHEET_SETS), default=("made", *SHEET_SETS))
     parser.add_argument("--without", nargs="*", choices=VARIANTS, default=VARIANTS, help="parts to leave out")
     parser.add_argument("--made", type=int, default=150, metavar="N", help="how many sheets are made")

@@ -103,6 +103,23 @@ def test_digits_stand_out_from_their_paper(pages: dict[str, list[MadePage]]) -> 
             assert abs(float(np.median(ink)) - float(np.median(free))) > 8
 
 
+def test_a_plain_sheet_is_the_ink_of_its_scene_on_white(mnist_alone: Sources) -> None:
+    untouched = []
+    for kind in KINDS:
+        spoilt, plain = (
+            make_page(np.random.default_rng([3, 1]), kind, split="train", sources=mnist_alone, plain=plain)
+            for plain in (False, True)
+        )
+        assert plain.text == spoilt.text
+        assert np.median(plain.gray) == 255
+        untouched.append(np.median(spoilt.gray) == 255)
+        for k, digit in enumerate(plain.digits, 1):
+            box = digit.box
+            around = np.s_[box.top : box.bottom, box.left : box.right]
+            assert plain.gray[around][plain.instances[around] == k].mean() < 215
+    assert not all(untouched)
+
+
 def test_prose_has_no_digit_and_the_others_have_some(pages: dict[str, list[MadePage]]) -> None:
     assert all(not page.digits for page in pages["prose"])
     for kind in set(KINDS) - {"prose", "dirt"}:

@@ -61,7 +61,7 @@ SPOILT_TRIES = 20  # far more than it takes: one scene in a few hundred is spoil
 DIRTY = 0.08  # share of all scenes on which a piece of dirt falls
 
 
-def make_page(rng: np.random.Generator, kind: str, *, split: Split, sources: Sources) -> MadePage:
+def make_page(rng: np.random.Generator, kind: str, *, split: Split, sources: Sources, plain: bool = False) -> MadePage:
     """Make one sheet.
 
     Args:
@@ -69,6 +69,8 @@ def make_page(rng: np.random.Generator, kind: str, *, split: Split, sources: Sou
         kind: a key of `KINDS`.
         split: whose writers and fonts.
         sources: where the material lies.
+        plain: what is written on it alone, on white: no paper, no light, no scanner, no tilt. It shows what training
+            without scan-like augmentation is worth.
 
     Raises:
         UsageError: there is no such kind.
@@ -81,10 +83,17 @@ def make_page(rng: np.random.Generator, kind: str, *, split: Split, sources: Sou
     spoilt: SpoiltError | None = None
     for _ in range(SPOILT_TRIES):
         try:
-            return _developed(stock, dice, kind, KINDS[kind](stock, dice))
+            scene = KINDS[kind](stock, dice)
+            return _plain(kind, scene) if plain else _developed(stock, dice, kind, scene)
         except SpoiltError as problem:
             spoilt = problem
     raise RuntimeError(f"{SPOILT_TRIES} scenes of kind {kind} in a row were spoilt: {spoilt}")
+
+
+def _plain(kind: str, scene: Scene) -> MadePage:
+    """The ink of a scene on white."""
+    instances, digits = scene.canvas.truth()
+    return MadePage(kind, np.rint(255 * scene.canvas.light).astype(np.uint8), instances, digits)
 
 
 def _developed(stock: Stock, dice: Dice, kind: str, scene: Scene) -> MadePage:
@@ -199,12 +208,13 @@ def scene_at(
     sources: Sources,
     kinds: Sequence[str] | None = None,
     weights: Mapping[str, float] | None = None,
+    plain: bool = False,
 ) -> MadePage:
-    """Scene `index` of the series that `scenes` yields: what a pool of processes calls."""
+    """Scene `index` of the series that `scenes` yields, or its ink alone: what a pool of processes calls."""
     weights = WEIGHTS if weights is None else weights
     chosen = {kind: weights.get(kind, 1.0) for kind in (kinds if kinds is not None else weights)}
     rng = np.random.default_rng([seed, index, 0 if split == "train" else 1])
-    return make_page(rng, Dice(rng).weighted(chosen), split=split, sources=sources)
+    return make_page(rng, Dice(rng).weighted(chosen), split=split, sources=sources, plain=plain)
 
 
 def write_sheets(
