@@ -8,9 +8,10 @@ wide as they are high, since digits stand side by side). What it takes for one d
 
 It was trained on digits about `UNIT` pixels tall, so a page is brought to that size first; where a page holds digits
 of several sizes, it is looked at in several, and where they turn out to have another size, in that too. A page that
-takes few blocks is looked at thrice in nearly the same size, and the answers are averaged. The page is cut into
-overlapping blocks of one shape, and the blocks of many pages are answered in one batch; blocks without ink are left
-out.
+takes few blocks is looked at thrice in nearly the same size, and the answers are averaged. The page is cut into blocks
+of one shape, in gaps between its lines and columns where there are any, and overlapping where there are none; every
+block sees what stands around what it answers for. Blank paper is left out, and the blocks of many pages are answered
+in one batch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -33,6 +34,8 @@ UNIT = 20  # pixels: how tall digits are on what the network looks at
 BLOCK_ROWS, BLOCK_COLUMNS = 128, 256  # pixels
 CELL_ROWS, CELL_COLUMNS = 4, 2  # pixels
 MARGIN = 16  # pixels at a block's inner edges for which the neighbouring block answers
+GAP = 6  # pixels without ink in which a page may be parted
+EDGE = 12  # pixels that a block sees around its ink, unless it ends in ink; with 3 it takes print for digits more often
 DOUBLE = CELL_ROWS  # pixels of a margin for which both answer, or a digit there could fall between them
 CHANNELS = 15  # logit of a middle, ten logits of digits, distances to left, top, right, bottom in `UNIT`
 INKED, LEAST_INKED = 60, 12  # shade from which a pixel may be ink, and how many of them a block needs to be looked at
@@ -185,29 +188,28 @@ def look_at(shade: Gray, zoom: float) -> list[Block]:
 
 
 def cut_blocks(shade: Gray, zoom: float, *, size: tuple[float, int] | None = None) -> list[Block]:
-    """Bring a page to a size and cut it into blocks; those without ink are left out.
+    """Bring a page to a size and cut it into blocks, between lines and between columns where that can be.
 
     Args:
         shade: uint8 (h, w), see `clean.Ink`.
         zoom: by which the page is resized.
         size: of the blocks; `zoom` alone where None.
+
+    Returns:
+        Blocks that together answer for all ink of the page; what holds none is left out.
     """
     page = resized(shade, zoom)
-    rows, columns = page.shape
+    inked = np.asarray(page > INKED)
     blocks = []
-    for top in _starts(rows, BLOCK_ROWS):
-        for left in _starts(columns, BLOCK_COLUMNS):
-            part = page[top : top + BLOCK_ROWS, left : left + BLOCK_COLUMNS]
-            if np.count_nonzero(part > INKED) < LEAST_INKED:
+    for top, (first_row, last_row) in _spans(np.any(inked, axis=1), BLOCK_ROWS):
+        strip = inked[first_row:last_row]
+        for left, (first_column, last_column) in _spans(np.any(strip, axis=0), BLOCK_COLUMNS):
+            if np.count_nonzero(strip[:, first_column:last_column]) < LEAST_INKED:
                 continue
             block = np.zeros((BLOCK_ROWS, BLOCK_COLUMNS), np.uint8)
+            part = page[top : top + BLOCK_ROWS, left : left + BLOCK_COLUMNS]
             block[: part.shape[0], : part.shape[1]] = part
-            inner = (
-                MARGIN - DOUBLE if left else 0,
-                MARGIN - DOUBLE if top else 0,
-                BLOCK_COLUMNS - MARGIN + DOUBLE if left + BLOCK_COLUMNS < columns else columns - left,
-                BLOCK_ROWS - MARGIN + DOUBLE if top + BLOCK_ROWS < rows else rows - top,
-            )
+            inner = first_column - left, first_row - top, last_column - left, last_row - top
             blocks.append(Block(block, left, top, inner, zoom, size or (zoom, 1)))
     return blocks
 
@@ -219,12 +221,37 @@ def resized(shade: Gray, zoom: float) -> Gray:
     return np.asarray(cv2.resize(shade, size, interpolation=how), dtype=np.uint8)
 
 
-def _starts(length: int, block: int) -> list[int]:
-    """Where blocks begin so that they cover a length and overlap by two margins at least."""
-    if length <= block:
-        return [0]
-    count = -(-(length - 2 * MARGIN) // (block - 2 * MARGIN))
-    return [round(k * (length - block) / (count - 1)) for k in range(count)]
+def _spans(inked: NDArray[Any], block: int) -> list[tuple[int, tuple[int, int]]]:
+    """Where blocks begin, and from where to where each answers, so that all ink along one side of a page is covered.
+
+    A block ends in the last gap that begins in its further half or ends beyond it; where there is none, it and the next
+    overlap by two margins. What room it has left shows it more of what is around.
+
+    Args:
+        inked: bool (n,), the rows or columns with ink.
+        block: how many of them a block has.
+    """
+    ink = np.flatnonzero(inked)
+    if not len(ink):
+        return []
+    before, behind = ink[:-1][np.diff(ink) > GAP] + 1, ink[1:][np.diff(ink) > GAP]  # ends of the gaps
+    spans = []
+    first, start = 0, max(0, int(ink[0]) - EDGE)  # answers from here on; begins here at the latest
+    end = min(len(inked), int(ink[-1]) + 1 + EDGE)
+    while start + block < end:
+        reach = start + block
+        reached = np.flatnonzero((before + EDGE <= reach) & ((before > start + block // 2) | (behind >= reach)))
+        if len(reached):
+            gap = reached[-1]
+            last = next_first = int(before[gap] + behind[gap]) // 2
+            least, next_start = int(before[gap]) + EDGE, int(behind[gap]) - EDGE
+        else:
+            last, next_first = reach - MARGIN + DOUBLE, reach - MARGIN - DOUBLE
+            least, next_start = reach, reach - 2 * MARGIN
+        spans.append(((start + least - block) // 2, (first, last)))
+        first, start = next_first, next_start
+    spans.append(((start + end - block) // 2, (first, len(inked))))
+    return [(min(max(0, len(inked) - block), max(0, start)), answered) for start, answered in spans]
 
 
 def find_peaks(blocks: list[Block], answers: Answers) -> Peaks:

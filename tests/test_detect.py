@@ -177,17 +177,43 @@ def test_blank_pages_have_no_blocks() -> None:
     assert detect.cut_blocks(np.zeros((500, 700), np.uint8), 0.5) == []
 
 
-@given(st.integers(1, 3000), st.sampled_from([detect.BLOCK_ROWS, detect.BLOCK_COLUMNS]))
-def test_blocks_cover_a_page_and_answer_for_every_pixel_once_or_more(length: int, block: int) -> None:
-    starts = detect._starts(length, block)
-    assert starts[0] == 0
-    assert starts[-1] + block >= length
-    last = len(starts) - 1
+@given(st.data(), st.integers(1, 2000), st.sampled_from([detect.BLOCK_ROWS, detect.BLOCK_COLUMNS]))
+def test_blocks_answer_for_all_ink_and_see_what_is_around_what_they_answer_for(
+    data: st.DataObject, length: int, block: int
+) -> None:
+    inked = np.zeros(length, bool)
+    for start, size in data.draw(st.lists(st.tuples(st.integers(0, length - 1), st.integers(1, 300)), max_size=20)):
+        inked[start : start + size] = True
+    spans = detect._spans(inked, block)
     answered = np.zeros(length, int)
-    for k, start in enumerate(starts):
-        first = start + (detect.MARGIN if k else 0)
-        answered[first : start + block - (detect.MARGIN if k < last else 0)] += 1
-    assert answered.min() >= 1
+    for start, (first, last) in spans:
+        assert 0 <= start <= max(0, length - block)
+        answered[first:last] += 1
+        own = np.flatnonzero(inked[first:last]) + first
+        assert len(own)
+        assert start <= own[0]
+        assert own[-1] < start + block
+        for edge, within in ((first, own[0] - start), (last, start + block - 1 - own[-1])):
+            if 0 < edge < length and inked[max(0, edge - 1) : edge + 1].all():  # parted where there is ink
+                assert within >= detect.MARGIN - detect.DOUBLE
+    assert not inked[answered == 0].any()
+    assert (answered <= 2).all()
+
+
+def test_a_page_is_parted_between_its_lines_and_its_columns() -> None:
+    """Three lines do not fit into a block, nor do both columns: each part is seen whole, and none of it twice."""
+    page = np.zeros((200, 500), np.uint8)
+    lines, columns = [(20, 40), (60, 80), (130, 150)], [(30, 240), (280, 470)]
+    for top, bottom in lines:
+        for left, right in columns:
+            page[top:bottom, left:right] = 255
+    blocks = detect.cut_blocks(page, 1.0)
+    assert len(blocks) == 4
+    answered = 0
+    for block in blocks:
+        left, top, right, bottom = (max(0, edge) for edge in block.inner)
+        answered += np.count_nonzero(block.shade[top:bottom, left:right])
+    assert answered == np.count_nonzero(page)
 
 
 @pytest.mark.parametrize("shape", [(2, 128, 256), (2, 64, 256, 1)])
