@@ -20,7 +20,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -28,15 +28,15 @@ from numpy.typing import NDArray
 
 from digitize.context import Context
 from digitize.engine import Engine
-from digitize.records import Box, Gray, Place
+from digitize.records import Box, Gray, Mask, Place
 
 UNIT = 20  # pixels: how tall digits are on what the network looks at
 BLOCK_ROWS, BLOCK_COLUMNS = 128, 256  # pixels
 CELL_ROWS, CELL_COLUMNS = 4, 2  # pixels
-MARGIN = 16  # pixels at a block's inner edges for which the neighbouring block answers
-GAP = 6  # pixels without ink in which a page may be parted
-EDGE = 12  # pixels that a block sees around its ink, unless it ends in ink; with 3 it takes print for digits more often
-DOUBLE = CELL_ROWS  # pixels of a margin for which both answer, or a digit there could fall between them
+MARGIN = 16  # pixels at a block's edges in ink for which the neighbouring block answers
+FAINT, GAP = 20, 6  # shade up to which paper is blank, and pixels of blank paper in which a page may be parted
+EDGE = 12  # pixels that a block sees around its ink where it ends in a gap; with 3 it takes print for digits more often
+DOUBLE = CELL_ROWS  # pixels beyond where blocks part for which both answer, or a digit there could fall between them
 CHANNELS = 15  # logit of a middle, ten logits of digits, distances to left, top, right, bottom in `UNIT`
 INKED, LEAST_INKED = 60, 12  # shade from which a pixel may be ink, and how many of them a block needs to be looked at
 LEAST = 0.08  # probability of a middle from which a cell is a place
@@ -133,7 +133,7 @@ class Block:
     Attributes:
         shade: uint8 (`BLOCK_ROWS`, `BLOCK_COLUMNS`).
         left, top: of its corner on the resized page, in pixels.
-        inner: columns and rows (left, top, right, bottom) of the block that it answers for.
+        inner: columns and rows (left, top, right, bottom) of the block that it answers for; may reach beyond it.
         zoom: pixels of the resized page a working pixel.
         size: zoom of the looks that this is one of, and how many they are.
     """
@@ -196,18 +196,18 @@ def cut_blocks(shade: Gray, zoom: float, *, size: tuple[float, int] | None = Non
         size: of the blocks; `zoom` alone where None.
 
     Returns:
-        Blocks that together answer for all ink of the page; what holds none is left out.
+        Blocks that together show and answer for all that is written. One that shows hardly any ink is left out.
     """
     page = resized(shade, zoom)
-    inked = np.asarray(page > INKED)
+    written = np.asarray(page > FAINT)
     blocks = []
-    for top, (first_row, last_row) in _spans(np.any(inked, axis=1), BLOCK_ROWS):
-        strip = inked[first_row:last_row]
+    for top, (first_row, last_row) in _spans(np.any(written, axis=1), BLOCK_ROWS):
+        strip = written[first_row:last_row]
         for left, (first_column, last_column) in _spans(np.any(strip, axis=0), BLOCK_COLUMNS):
-            if np.count_nonzero(strip[:, first_column:last_column]) < LEAST_INKED:
+            part = page[top : top + BLOCK_ROWS, left : left + BLOCK_COLUMNS]
+            if np.count_nonzero(part > INKED) < LEAST_INKED:
                 continue
             block = np.zeros((BLOCK_ROWS, BLOCK_COLUMNS), np.uint8)
-            part = page[top : top + BLOCK_ROWS, left : left + BLOCK_COLUMNS]
             block[: part.shape[0], : part.shape[1]] = part
             inner = first_column - left, first_row - top, last_column - left, last_row - top
             blocks.append(Block(block, left, top, inner, zoom, size or (zoom, 1)))
@@ -221,37 +221,40 @@ def resized(shade: Gray, zoom: float) -> Gray:
     return np.asarray(cv2.resize(shade, size, interpolation=how), dtype=np.uint8)
 
 
-def _spans(inked: NDArray[Any], block: int) -> list[tuple[int, tuple[int, int]]]:
-    """Where blocks begin, and from where to where each answers, so that all ink along one side of a page is covered.
+def _spans(written: Mask, block: int) -> list[tuple[int, tuple[int, int]]]:
+    """Part a page's rows or columns into blocks that show all that is written on it.
 
-    A block ends in the last gap that begins in its further half or ends beyond it; where there is none, it and the next
-    overlap by two margins. What room it has left shows it more of what is around.
+    A block ends in the last gap that begins `EDGE` before its end at the latest, if that lies in its further half or is
+    so wide that nothing else could be shown; else it ends in ink, and the next one overlaps it by two margins. What
+    room is left in a block shows more of what is around.
 
     Args:
-        inked: bool (n,), the rows or columns with ink.
+        written: bool (n,), the rows or columns that are not blank.
         block: how many of them a block has.
+
+    Returns:
+        Where each block begins, and from where to where it answers.
     """
-    ink = np.flatnonzero(inked)
+    ink = np.flatnonzero(written)
     if not len(ink):
         return []
     before, behind = ink[:-1][np.diff(ink) > GAP] + 1, ink[1:][np.diff(ink) > GAP]  # ends of the gaps
     spans = []
     first, start = 0, max(0, int(ink[0]) - EDGE)  # answers from here on; begins here at the latest
-    end = min(len(inked), int(ink[-1]) + 1 + EDGE)
+    end = min(len(written), int(ink[-1]) + 1 + EDGE)
     while start + block < end:
         reach = start + block
-        reached = np.flatnonzero((before + EDGE <= reach) & ((before > start + block // 2) | (behind >= reach)))
-        if len(reached):
-            gap = reached[-1]
-            last = next_first = int(before[gap] + behind[gap]) // 2
+        gap = int(np.searchsorted(before, reach - EDGE, side="right")) - 1
+        if gap >= 0 and (before[gap] > start + block // 2 or behind[gap] >= reach):
+            parted = int(before[gap] + behind[gap]) // 2
             least, next_start = int(before[gap]) + EDGE, int(behind[gap]) - EDGE
         else:
-            last, next_first = reach - MARGIN + DOUBLE, reach - MARGIN - DOUBLE
+            parted = reach - MARGIN
             least, next_start = reach, reach - 2 * MARGIN
-        spans.append(((start + least - block) // 2, (first, last)))
-        first, start = next_first, next_start
-    spans.append(((start + end - block) // 2, (first, len(inked))))
-    return [(min(max(0, len(inked) - block), max(0, start)), answered) for start, answered in spans]
+        spans.append(((start + least - block) // 2, (first, parted + DOUBLE)))
+        first, start = parted - DOUBLE, next_start
+    spans.append(((start + end - block) // 2, (first, len(written))))
+    return [(min(max(0, len(written) - block), max(0, start)), answered) for start, answered in spans]
 
 
 def find_peaks(blocks: list[Block], answers: Answers) -> Peaks:
