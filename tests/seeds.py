@@ -72,7 +72,11 @@ def main() -> None:
                 resume=True,
             )
         rows.append(accuracies(folder, options.mnist))
-        print("seed {}: validation writers {:.4f}, MNIST test {:.4f}, among the ten {:.4f}".format(seed, *rows[-1]))
+        validation, test, among = rows[-1]
+        print(
+            f"seed {seed}: validation writers {validation:.4f}, MNIST test {test:.4f}, among the ten {among:.4f}",
+            flush=True,
+        )
     for name, column in (("MNIST test", 1), ("among the ten", 2)):
         found = np.array(rows)[:, column]
         print(f"{name}, mean of {len(rows)}: {found.mean():.4f}, from {found.min():.4f} to {found.max():.4f}")
