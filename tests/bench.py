@@ -125,6 +125,8 @@ def side(name: str, *words: object) -> list[str]:
 def run(command: Sequence[str], *, gpu: bool = False) -> tuple[float, str]:
     """Run a command that must succeed; returns its wall time in seconds and what it printed last."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # Installed packages are compiled; a checkout that may not keep its compiled files would be compiled at every start.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     if not gpu:
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
     began = time.perf_counter()
