@@ -430,6 +430,9 @@ def train(
     start: Annotated[
         Path | None, typer.Option("--from", help="Model whose weights to start from.", show_default=False)
     ] = None,
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="Model whose answers are learnt from beside the labels; repeatable.")
+    ] = None,
     name: Annotated[str, typer.Option(help="In the card; the folder's name if not given.", show_default=False)] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
@@ -457,6 +460,7 @@ def train(
     options: classifier.Options | train_detector.Options
     if network == "scout":
         foreign = {"--data": data, "--tiles": tiles, "--epochs": epochs, "--epoch-tiles": epoch_tiles}
+        foreign["--teacher"] = teacher
         if named := [option for option, value in foreign.items() if value]:
             raise errors.UsageError(f"scout learns from --drills and --held for so many --steps, not by {named[0]}")
         if held is None:
@@ -478,6 +482,7 @@ def train(
             epoch_tiles=epoch_tiles,
             epochs=chosen.epochs if epochs is None else epochs,
             validation=validation,
+            teachers=tuple(teacher or ()),
             recipe=chosen,
             **{**own, **({"steps": chosen.steps} if epochs is None else {}), **given},
         )

@@ -44,6 +44,7 @@ from digitize import __version__, corpora, datasets, engine, models, recipes
 from digitize.corpora import Source
 from digitize.errors import DatasetError, DeviceError, ModelError, OutputError, UsageError
 from digitize.records import NO_DIGIT, TILE_SIDE, Tiles
+from digitize.teacher import Targets, Teachers, softened_loss
 
 VALIDATION_SHARE = 0.1  # of the training digits
 HELD_LIMIT = 40_000  # tiles of the sheet maker judged after each epoch, at most
@@ -91,6 +92,7 @@ class Options:
         device: "auto", what Keras takes; "cpu", "gpu" or "gpu:N".
         recipe: for all that is not said here.
         start: name or folder of a model of the same network whose weights training starts from; fresh where None.
+        teachers: names or folders of classifiers whose answers are learnt from beside the labels.
         mixed: run steps in bfloat16; what is judged and saved is float32.
         half: store the weights in 16 bits; for networks so large that it matters.
     """
@@ -111,6 +113,7 @@ class Options:
     device: str = "auto"
     recipe: recipes.Recipe = recipes.DEFAULT
     start: Path | None = None
+    teachers: tuple[Path, ...] = ()
     mixed: bool = False
     half: bool = False
 
@@ -218,6 +221,7 @@ class Course:
         network: what is trained, compiled.
         best: a twin of the network with the best weights so far.
         start: what a card says of the model that training starts from; empty where there is none.
+        teachers: who are learnt from beside the labels, None where there are none.
         best_loss, best_epoch: of it.
         average: the running mean of the weights, None where the recipe wants none.
         epoch, step: how many are done.
@@ -234,6 +238,7 @@ class Course:
     network: Any = field(repr=False)
     best: Any = field(repr=False)
     start: dict[str, Any] = field(repr=False)
+    teachers: Teachers | None = field(repr=False, default=None)
     best_loss: float = math.inf
     best_epoch: int = 0
     average: list[NDArray[Any]] | None = field(repr=False, default=None)
@@ -292,6 +297,7 @@ class Course:
             "learning-rate": options.learning_rate,
             "seed": options.seed,
             "from": self.start.get("sha256"),
+            "teachers": [entry["sha256"] for entry in self.teachers.entries] if self.teachers is not None else [],
             "mixed": options.mixed,
             "validation": options.validation,
             "mnist-share": options.mnist_share,
@@ -338,7 +344,7 @@ def prepare(options: Options) -> Course:
     Raises:
         DatasetError: a set or a tile file is missing or damaged, or does not fit the network.
         UsageError: there is no such network.
-        ModelError: the model to start from is missing or another network.
+        ModelError: the model to start from is missing or another network, or a teacher is missing or does not fit.
         DeviceError: the named device is not there.
     """
     pool = corpora.gather(options.data)  # what is wrong with the data is said before Keras's slow start
@@ -370,7 +376,8 @@ def prepare(options: Options) -> Course:
     )
     if kept.all():
         raise DatasetError(f"{len(kept)} digits are too few to keep some for validation: give more with --data")
-    course = Course(options, pool, sets, kept, model, best, start)
+    teachers = Teachers(options.teachers, classes=classes) if options.teachers else None
+    course = Course(options, pool, sets, kept, model, best, start, teachers)
     with placed(options.device):
         _compile(course)
     return course
@@ -423,7 +430,9 @@ def _compile(course: Course) -> None:
             0.0, max(1, course.steps - warm), warmup_target=options.learning_rate, warmup_steps=warm
         )
         optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss: Any = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if course.teachers is not None:
+        loss = softened_loss()
     # XLA on a CPU is left to JAX, which without it runs operation by operation.
     compiled: bool | str = "auto" if keras.backend.backend() == "jax" else False
     course.network.compile(optimizer, loss, metrics=["accuracy"], jit_compile=compiled)
@@ -488,7 +497,7 @@ def _train_epoch(course: Course, judged: Any) -> Progress:
     options, first = course.options, course.step
     told = np.zeros(2)  # loss and accuracy, summed over the steps
     steps = min(course.epoch_steps, course.steps - course.step)
-    for tiles, labels in prefetched(batches(course, steps, epoch=course.epoch + 1)):
+    for tiles, labels in prefetched(taught(course, steps, epoch=course.epoch + 1)):
         told += course.network.train_on_batch(tiles, labels)
         course.step += 1
         if course.average is not None and course.step % AVERAGE_EVERY == 0:
@@ -828,6 +837,12 @@ def _epoch_tiles(course: Course) -> int:
     return sum(int((~tile_set.held).sum()) for tile_set in course.sets)
 
 
+def taught(course: Course, count: int, *, epoch: int = 1) -> Iterator[tuple[NDArray[np.uint8], Labels | Targets]]:
+    """The same as `batches`, with what the teachers make of each tile instead of its label, where there are any."""
+    for tiles, labels in batches(course, count, epoch=epoch):
+        yield tiles, labels if course.teachers is None else course.teachers.targets(tiles, labels)
+
+
 def batches(course: Course, count: int, *, epoch: int = 1) -> Iterator[tuple[NDArray[np.uint8], Labels]]:
     """Make `count` batches of an epoch: tiles uint8 (batch, 28, 28, views) and labels uint8 (batch,)."""
     options = course.options
@@ -954,6 +969,7 @@ def _card(course: Course, verdict: _Verdict, temperature: float) -> dict[str, An
         "macs": network.macs(course.network),
         "data": [*course.pool.entries, *tile_entries],
         **({"from": course.start} if course.start else {}),
+        **({"teachers": course.teachers.entries} if course.teachers is not None else {}),
         "seed": options.seed,
         "training": {
             "recipe": options.recipe.name,

@@ -1,10 +1,12 @@
 """Trains a recipe with several seeds and prints the accuracy on MNIST's test digits of each, and their mean.
 
     python tests/seeds.py --mnist MNIST -o FOLDER --seeds 1 2 3 [--tiles LESSONS.npz HELD.npz --mnist-share 0.5]
+    python tests/seeds.py --mnist MNIST -o OTHER --seeds 1 2 3 --teachers FOLDER/seed-1 FOLDER/seed-2 FOLDER/seed-3
 
-With `--tiles` it learns from lessons too, and so what no digit looks like. Two figures are given for MNIST's test
-digits: the tflite file's answers, of which "no digit" is wrong, and those among the ten digits alone, which is what
-counts where a detector has found a digit.
+With `--teachers` each also learns from what those models say of its tiles. They were trained with other seeds, so on
+digits that it keeps for choosing its best epoch, but on no test digits. With `--tiles` it learns from lessons too, and
+so what no digit looks like. Two figures are given for MNIST's test digits: the tflite file's answers, of which "no
+digit" is wrong, and those among the ten digits alone, which is what counts where a detector has found a digit.
 
 Each seed is a run in a folder of its own, `FOLDER/seed-1` and so on: what is finished is not trained again, what was
 stopped or killed goes on. A seed changes the first weights, every chance, and which writers are kept for validation.
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--tiles", type=Path, nargs="*", default=[], help="lessons to learn from beside MNIST")
     parser.add_argument("--mnist-share", type=float, default=0.5, help="MNIST's part of an epoch, with --tiles")
     parser.add_argument("--epoch-tiles", type=int, help="tiles an epoch, with --tiles")
+    parser.add_argument("--teachers", type=Path, nargs="*", default=[], help="models to learn from beside the labels")
     parser.add_argument("--mixed", action="store_true", help="steps in bfloat16")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
@@ -66,6 +69,7 @@ def main() -> None:
                     learning_rate=recipe.learning_rate,
                     seed=seed,
                     validation=options.validation,
+                    teachers=tuple(options.teachers),
                     mixed=options.mixed,
                     recipe=recipe,
                 ),

@@ -1,0 +1,91 @@
+"""Learning from trained classifiers: what they say of a tile stands beside its label.
+
+A network that is too small to learn every distorted digit by heart learns more from what several others, or a larger
+one, take each for than from its label alone (Hinton, Vinyals & Dean 2015, "Distilling the Knowledge in a Neural
+Network"). They are asked of the very tile that it sees, distorted as it is (Beyer et al. 2022, "Knowledge Distillation:
+A Good Teacher Is Patient and Consistent"). Ours differs in that the label keeps a fixed part of the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digitize import models
+from digitize.classify import Classifier
+from digitize.errors import ModelError
+from digitize.records import TILE_SIDE
+
+TRUST = 0.7  # the teachers' part of the target; the rest is the label's
+SOFTNESS = 2.0  # temperature at which teachers and student are compared: what else a digit might be counts for more
+
+Targets = NDArray[np.float32]  # (N, classes), rows sum to 1
+
+
+class Teachers:
+    """Trained classifiers that are asked together, on the CPU, so that a run is the same wherever it goes on.
+
+    Attributes:
+        entries: what a card says of each: its name, the hash of its tflite file, and what it was trained on.
+    """
+
+    def __init__(self, names: Sequence[Path], *, classes: int) -> None:
+        """Load them.
+
+        Args:
+            names: of models, or their folders; at least one.
+            classes: that the student knows.
+
+        Raises:
+            ModelError: one is missing, disagrees with its card, or knows more classes than the student.
+        """
+        folders = [models.find(name) for name in names]
+        self._teachers = [Classifier(folder, device="cpu") for folder in folders]
+        self._classes = classes
+        for folder, teacher in zip(folders, self._teachers, strict=True):
+            if teacher.classes > classes:
+                raise ModelError(f"{folder} knows {teacher.classes} classes, what it is to teach {classes}")
+        self.entries = [
+            {
+                "name": teacher.card.name,
+                "sha256": teacher.card.tflite_sha256,
+                "data": teacher.card.content.get("data", []),
+            }
+            for teacher in self._teachers
+        ]
+
+    def targets(self, tiles: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Targets:
+        """What the student is to say of tiles, at the temperature `SOFTNESS`.
+
+        Args:
+            tiles: uint8 (N, 28, 28, 1 or 2), as the student sees them; a teacher of two views sees nothing around a
+                tile of one.
+            labels: uint8 (N,).
+
+        Returns:
+            The mean of the teachers' answers, softened, and the label, by `TRUST`.
+        """
+        seen = np.zeros((len(tiles), TILE_SIDE, TILE_SIDE, 2), np.uint8)
+        seen[..., : tiles.shape[-1]] = tiles
+        said = np.zeros((len(tiles), self._classes), np.float32)
+        for teacher in self._teachers:
+            said[:, : teacher.classes] += teacher.probabilities(seen)
+        said **= 1 / SOFTNESS
+        said *= TRUST / said.sum(axis=1, keepdims=True)
+        said[np.arange(len(labels)), labels] += 1 - TRUST
+        return said
+
+
+def softened_loss() -> Callable[[Any, Any], Any]:
+    """Cross-entropy of targets and logits at `SOFTNESS`, times its square, so that gradients keep their size."""
+    import keras
+
+    def loss(targets: Any, logits: Any) -> Any:
+        softer = logits / SOFTNESS
+        return SOFTNESS**2 * keras.losses.categorical_crossentropy(targets, softer, from_logits=True)
+
+    return loss
