@@ -533,7 +533,7 @@ class Scanner:
         beliefs, tiles = [], []
         with self._watch("decode"):
             if self._detector is not None:
-                found = decode.agree(draft.places, draft.beliefs[0]) if draft.places else []
+                found = decode.agree(draft.places, draft.beliefs[0])
                 for digit in found:
                     boxes.append(page_box(digit.box, draft.ink.scale, width, height))
                     beliefs.append(digit.probabilities)

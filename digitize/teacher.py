@@ -3,7 +3,7 @@
 A network that is too small to learn every distorted digit by heart learns more from what several others, or a larger
 one, take each for than from its label alone (Hinton, Vinyals & Dean 2015, "Distilling the Knowledge in a Neural
 Network"). They are asked of the very tile that it sees, distorted as it is (Beyer et al. 2022, "Knowledge Distillation:
-A Good Teacher Is Patient and Consistent"). Ours differs in that the label keeps a fixed part of the target.
+A Good Teacher Is Patient and Consistent"). Ours differs in that the label stands in the softened target, too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from digitize.classify import Classifier
 from digitize.errors import ModelError
 from digitize.records import TILE_SIDE
 
+# Set beforehand and tried with no other values.
 TRUST = 0.7  # the teachers' part of the target; the rest is the label's
 SOFTNESS = 2.0  # temperature at which teachers and student are compared: what else a digit might be counts for more
 
@@ -41,14 +42,16 @@ class Teachers:
             classes: that the student knows.
 
         Raises:
-            ModelError: one is missing, disagrees with its card, or knows more classes than the student.
+            ModelError: one is missing, disagrees with its card, or knows more or fewer classes than the student: it
+                would teach that what is no digit is one.
         """
         folders = [models.find(name) for name in names]
         self._teachers = [Classifier(folder, device="cpu") for folder in folders]
-        self._classes = classes
         for folder, teacher in zip(folders, self._teachers, strict=True):
-            if teacher.classes > classes:
-                raise ModelError(f"{folder} knows {teacher.classes} classes, what it is to teach {classes}")
+            if teacher.classes != classes:
+                raise ModelError(
+                    f"{folder} knows {teacher.classes} classes, what it is to teach {classes}: choose another --teacher"
+                )
         self.entries = [
             {
                 "name": teacher.card.name,
@@ -71,10 +74,8 @@ class Teachers:
         """
         seen = np.zeros((len(tiles), TILE_SIDE, TILE_SIDE, 2), np.uint8)
         seen[..., : tiles.shape[-1]] = tiles
-        said = np.zeros((len(tiles), self._classes), np.float32)
-        for teacher in self._teachers:
-            said[:, : teacher.classes] += teacher.probabilities(seen)
-        said **= 1 / SOFTNESS
+        said: Targets = np.sum([teacher.probabilities(seen) for teacher in self._teachers], axis=0)
+        said **= np.float32(1 / SOFTNESS)
         said *= TRUST / said.sum(axis=1, keepdims=True)
         said[np.arange(len(labels)), labels] += 1 - TRUST
         return said

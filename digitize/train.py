@@ -297,7 +297,7 @@ class Course:
             "learning-rate": options.learning_rate,
             "seed": options.seed,
             "from": self.start.get("sha256"),
-            "teachers": [entry["sha256"] for entry in self.teachers.entries] if self.teachers is not None else [],
+            **({"teachers": [one["sha256"] for one in self.teachers.entries]} if self.teachers is not None else {}),
             "mixed": options.mixed,
             "validation": options.validation,
             "mnist-share": options.mnist_share,
@@ -838,7 +838,10 @@ def _epoch_tiles(course: Course) -> int:
 
 
 def taught(course: Course, count: int, *, epoch: int = 1) -> Iterator[tuple[NDArray[np.uint8], Labels | Targets]]:
-    """The same as `batches`, with what the teachers make of each tile instead of its label, where there are any."""
+    """The same as `batches`, with what the teachers make of each tile instead of its label, where there are any.
+
+    Loss and accuracy of training are measured by that, too; what is judged are labels.
+    """
     for tiles, labels in batches(course, count, epoch=epoch):
         yield tiles, labels if course.teachers is None else course.teachers.targets(tiles, labels)
 

@@ -43,7 +43,7 @@ from digitize.make import MadePage, Sources
 from digitize.records import NO_DIGIT, Digit, Page, Probabilities, Tiles
 from digitize.scan import Classify, Draft, Scanner, Settings
 
-CLASSIFIER_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+EQUAL_ATS = (0.0, 0.0125, 0.025, 0.05, 1.0)  # 0: `decode.LEAST_POWER` always; 1: both count alike always
 LEAST_SEENS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 MADE_SEED = 11  # neither the lessons' nor the calibration's
 VARIANTS = ("classifier", "context", "detector", "candidates", "no-digit", "rules")
@@ -167,8 +167,8 @@ def tune(options: argparse.Namespace, made: Sequence[MadePage]) -> None:
         raise SystemExit("--tune needs a detector")
     scanner = Scanner(classifier, detector=detector, settings=Settings(rotate="off"))
     learnt, detector.context = detector.context, None
-    kept = decode.CLASSIFIER_POWER, decode.LEAST_SEEN
-    grid = [(*values, learnt) for values in itertools.product(CLASSIFIER_POWERS, LEAST_SEENS)]
+    kept = decode.EQUAL_AT, decode.LEAST_SEEN
+    grid = [(*values, learnt) for values in itertools.product(EQUAL_ATS, LEAST_SEENS)]
     grid += [(kept[0], least, None) for least in LEAST_SEENS]
     judged: dict[int, list[calibrate.Judged]] = {k: [] for k in range(len(grid))}
     try:
@@ -176,23 +176,23 @@ def tune(options: argparse.Namespace, made: Sequence[MadePage]) -> None:
             some = made[first : first + calibrate.PAGES_AT_ONCE]
             decode.LEAST_SEEN = 0.0  # nothing is left out yet
             drafts = scanner._see([scanner._draft(Page("made", 1, page.gray)) for page in some])
-            for k, (power, least, context) in enumerate(grid):
-                decode.CLASSIFIER_POWER = power
+            for k, (equal, least, context) in enumerate(grid):
+                decode.EQUAL_AT = equal
                 for page, draft in zip(some, drafts, strict=True):
                     reported = weighed(draft, context, least)
                     judged[k].append(calibrate.judge_page(page, scanner._compose(reported)[0]))
     finally:
-        decode.CLASSIFIER_POWER, decode.LEAST_SEEN = kept
-    print(f"{len(made)} made sheets, now at CLASSIFIER_POWER {kept[0]}, LEAST_SEEN {kept[1]}")
-    print("| CLASSIFIER_POWER | LEAST_SEEN | context | answers | right | f1 | ece, calibrated | likelihood loss |")
+        decode.EQUAL_AT, decode.LEAST_SEEN = kept
+    print(f"{len(made)} made sheets, now at EQUAL_AT {kept[0]}, LEAST_SEEN {kept[1]}")
+    print("| EQUAL_AT | LEAST_SEEN | context | answers | right | f1 | ece, calibrated | likelihood loss |")
     print("|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for k, (power, least, context) in enumerate(grid):
+    for k, (equal, least, context) in enumerate(grid):
         whole = calibrate.join(judged[k])
         outcome = calibrate.assess(whole)
         sure = np.clip(outcome.calibration.apply(whole.belief), 1e-4, 1 - 1e-4)
         loss = -np.mean(np.log(np.where(whole.right, sure, 1 - sure)))
         print(
-            f"| {power} | {least} | {'yes' if context else 'no'} "
+            f"| {equal} | {least} | {'yes' if context else 'no'} "
             f"| {len(whole.right)} | {int(whole.right.sum())} | {whole.f1:.4f} | {outcome.after:.4f} | {loss:.4f} |"
         )
 

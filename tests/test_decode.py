@@ -237,10 +237,46 @@ def test_two_that_agree_are_surer_than_one() -> None:
 
 
 def test_the_surer_voice_is_heard() -> None:
-    (found,) = agree([place(3, 0.45)], beliefs((8, 0.999)))
+    (found,) = agree([place(3, 0.2)], beliefs((8, 0.999)))
     assert found.probabilities.argmax() == 8
     (found,) = agree([place(3, 0.999)], beliefs((8, 0.5)))
     assert found.probabilities.argmax() == 3
+
+
+def opinions(heard: int, disputed: int, silent: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """What a detector and a classifier say of so many places, over some of which they differ."""
+    seen = np.eye(10)[np.arange(heard + silent) % 10] * 0.89 + 0.01
+    said = seen.copy()
+    said[:disputed] = np.roll(said[:disputed], 1, axis=1)
+    said[heard:] = 0.1
+    return seen, said.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("heard", "disputed", "power"),
+    [(100, 5, (0.025 * 120 / 6.6) ** 2), (100, 3, (0.025 * 120 / 4.6) ** 2), (8, 0, (0.025 * 28 / 1.6) ** 2)],
+)
+def test_the_classifier_counts_for_more_the_less_the_two_differ(heard: int, disputed: int, power: float) -> None:
+    assert decode.classifier_power(*opinions(heard, disputed)) == pytest.approx(power)
+    assert decode.LEAST_POWER < power < 1
+
+
+def test_the_classifier_always_counts_and_never_for_more_than_the_detector() -> None:
+    assert decode.classifier_power(*opinions(20, 20)) == decode.LEAST_POWER
+    assert decode.classifier_power(*opinions(200, 0)) == 1
+
+
+def test_on_a_page_on_which_it_agrees_the_classifier_can_overrule_a_detector_that_is_sure() -> None:
+    plain = [place(k % 10, 0.99) for k in range(200)]
+    said = [(k % 10, 0.99) for k in range(200)]
+    disputed, overruling = place(8, 0.99), (1, 0.9999)
+    assert agree([*plain, disputed], beliefs(*said, overruling))[-1].probabilities.argmax() == 1
+    lost = [((k + k % 2) % 10, 0.99) for k in range(200)]  # every other digit is another one to it
+    assert agree([*plain, disputed], beliefs(*lost, overruling))[-1].probabilities.argmax() == 8
+
+
+def test_a_place_without_an_opinion_of_the_classifier_is_not_counted() -> None:
+    assert decode.classifier_power(*opinions(100, 5, silent=80)) == decode.classifier_power(*opinions(100, 5))
 
 
 def test_a_place_hardly_seen_is_not_reported_and_a_doubtful_one_is_doubted() -> None:

@@ -46,7 +46,7 @@ def marked(columns: list[int], views: int) -> np.ndarray:
 
 @pytest.mark.parametrize("views", [1, 2])
 def test_targets_are_the_softened_mean_and_the_label(hired: dict[Path, Says], tmp_path: Path, views: int) -> None:
-    hired[tmp_path / "one"] = Says("one", np.array([[1.0, 0.0], [0.5, 0.5]], np.float32))
+    hired[tmp_path / "one"] = Says("one", np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]], np.float32))
     hired[tmp_path / "two"] = Says("two", np.array([[0.6, 0.3, 0.1], [0.1, 0.1, 0.8]], np.float32))
     two = teacher.Teachers([Path("one"), Path("two")], classes=3)
     found = two.targets(marked([0, 1], views), np.array([0, 2], np.uint8))
@@ -58,10 +58,11 @@ def test_targets_are_the_softened_mean_and_the_label(hired: dict[Path, Says], tm
     assert two.entries[0] == {"name": "one", "sha256": "hash of one", "data": [{"name": "made up"}]}
 
 
-def test_a_teacher_of_more_classes_is_refused(hired: dict[Path, Says], tmp_path: Path) -> None:
+@pytest.mark.parametrize("classes", [10, 12])
+def test_a_teacher_of_other_classes_is_refused(hired: dict[Path, Says], tmp_path: Path, classes: int) -> None:
     hired[tmp_path / "one"] = Says("one", np.full((1, 11), 1 / 11, np.float32))
-    with pytest.raises(ModelError, match="knows 11 classes, what it is to teach 10"):
-        teacher.Teachers([Path("one")], classes=10)
+    with pytest.raises(ModelError, match=f"knows 11 classes, what it is to teach {classes}"):
+        teacher.Teachers([Path("one")], classes=classes)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
