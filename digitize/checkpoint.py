@@ -111,8 +111,7 @@ def load(course: Resumable, *, start_replaced: bool = False) -> None:
     wanted = json.loads(json.dumps(course.plan()))
     if start_replaced:
         wanted["from"] = found.get("from")
-    if found != wanted:
-        differing = [key for key in wanted if found.get(key) != wanted[key]]
+    if differing := [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]:
         raise UsageError(
             f"{path} is of a run with another {', '.join(differing)}: give the same options, or --overwrite"
         )

@@ -459,8 +459,8 @@ def train(
     given |= {"name": name, "seed": seed, "device": device, "start": start}
     options: classifier.Options | train_detector.Options
     if network == "scout":
-        foreign = {"--data": data, "--tiles": tiles, "--epochs": epochs, "--epoch-tiles": epoch_tiles}
-        foreign["--teacher"] = teacher
+        foreign = {"--data": data, "--tiles": tiles, "--teacher": teacher, "--epochs": epochs}
+        foreign["--epoch-tiles"] = epoch_tiles
         if named := [option for option, value in foreign.items() if value]:
             raise errors.UsageError(f"scout learns from --drills and --held for so many --steps, not by {named[0]}")
         if held is None:

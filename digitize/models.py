@@ -71,6 +71,10 @@ class Card:
         """Hash of the tflite file."""
         return str(self.content["files"][TFLITE_FILE])
 
+    def origin(self, file: str) -> dict[str, Any]:
+        """What the card of a model says that learnt from a file of this one: name, hash, what this was trained on."""
+        return {"name": self.name, "sha256": self.content["files"][file], "data": self.content.get("data", [])}
+
     @property
     def context_sha256(self) -> str:
         """Hash of what a detector's card says of its context; empty where it says nothing."""

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digitize import models
+from digitize import datasets, models
 from digitize.classify import Classifier
 from digitize.errors import ModelError
-from digitize.records import TILE_SIDE
+from digitize.normalise import VIEWS
 
 # Set beforehand and tried with no other values.
 TRUST = 0.7  # the teachers' part of the target; the rest is the label's
@@ -52,14 +52,7 @@ class Teachers:
                 raise ModelError(
                     f"{folder} knows {teacher.classes} classes, what it is to teach {classes}: choose another --teacher"
                 )
-        self.entries = [
-            {
-                "name": teacher.card.name,
-                "sha256": teacher.card.tflite_sha256,
-                "data": teacher.card.content.get("data", []),
-            }
-            for teacher in self._teachers
-        ]
+        self.entries = [teacher.card.origin(models.TFLITE_FILE) for teacher in self._teachers]
 
     def targets(self, tiles: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Targets:
         """What the student is to say of tiles, at the temperature `SOFTNESS`.
@@ -72,8 +65,7 @@ class Teachers:
         Returns:
             The mean of the teachers' answers, softened, and the label, by `TRUST`.
         """
-        seen = np.zeros((len(tiles), TILE_SIDE, TILE_SIDE, 2), np.uint8)
-        seen[..., : tiles.shape[-1]] = tiles
+        seen = tiles if tiles.shape[-1] == VIEWS else datasets.as_tiles(tiles[..., 0])
         said: Targets = np.sum([teacher.probabilities(seen) for teacher in self._teachers], axis=0)
         said **= np.float32(1 / SOFTNESS)
         said *= TRUST / said.sum(axis=1, keepdims=True)

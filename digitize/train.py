@@ -297,7 +297,7 @@ class Course:
             "learning-rate": options.learning_rate,
             "seed": options.seed,
             "from": self.start.get("sha256"),
-            **({"teachers": [one["sha256"] for one in self.teachers.entries]} if self.teachers is not None else {}),
+            "teachers": None if self.teachers is None else [entry["sha256"] for entry in self.teachers.entries],
             "mixed": options.mixed,
             "validation": options.validation,
             "mnist-share": options.mnist_share,
@@ -462,9 +462,8 @@ def start_from(model: Any, name: Path | None) -> dict[str, Any]:
     card = models.load_card(folder)
     if card.network != model.name:
         raise ModelError(f"{folder} holds the network {card.network}, not {model.name}: choose another with --from")
-    path = folder / models.KERAS_FILE
-    model.set_weights(keras.models.load_model(path, compile=False).get_weights())
-    return {"name": card.name, "sha256": datasets.file_hash(path), "data": card.content.get("data", [])}
+    model.set_weights(keras.models.load_model(folder / models.KERAS_FILE, compile=False).get_weights())
+    return card.origin(models.KERAS_FILE)
 
 
 def epochs(course: Course) -> Iterator[Progress]:

@@ -277,6 +277,18 @@ def test_a_damaged_checkpoint_is_named(course: train.Course, mnist: Path) -> Non
         checkpoint.load(train.prepare(tiny.options(course.options.output, mnist, epochs=2)))
 
 
+def test_a_taught_run_is_taken_up_with_its_teachers_only(whole: Path, mnist: Path, tmp_path: Path) -> None:
+    undisturbed = runs.run(tiny.options(tmp_path / "undisturbed", mnist, epochs=2, teachers=(whole,))).folder
+    taught = tiny.options(tmp_path / "stopped", mnist, epochs=2, teachers=(whole,))
+    course = train.prepare(taught)
+    next(train.epochs(course))
+    checkpoint.save(course)
+    with pytest.raises(UsageError, match="another teachers:"):
+        checkpoint.load(train.prepare(tiny.options(tmp_path / "stopped", mnist, epochs=2)))
+    assert alike(runs.run(taught, resume=True).folder, undisturbed)
+    assert not alike(undisturbed, runs.run(tiny.options(tmp_path / "alone", mnist, epochs=2)).folder)
+
+
 def test_a_run_from_another_model_is_not_the_same_run(whole: Path, course: train.Course, mnist: Path) -> None:
     with pytest.raises(UsageError, match="another from:"):
         checkpoint.load(train.prepare(tiny.options(course.options.output, mnist, epochs=2, start=whole)))
