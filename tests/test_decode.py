@@ -237,7 +237,7 @@ def test_two_that_agree_are_surer_than_one() -> None:
 
 
 def test_the_surer_voice_is_heard() -> None:
-    (found,) = agree([place(3, 0.2)], beliefs((8, 0.999)))
+    (found,) = agree([place(3, 0.45)], beliefs((8, 0.999)))
     assert found.probabilities.argmax() == 8
     (found,) = agree([place(3, 0.999)], beliefs((8, 0.5)))
     assert found.probabilities.argmax() == 3
@@ -254,7 +254,7 @@ def opinions(heard: int, disputed: int, silent: int = 0) -> tuple[np.ndarray, np
 
 @pytest.mark.parametrize(
     ("heard", "disputed", "power"),
-    [(100, 5, (0.025 * 120 / 6.6) ** 2), (100, 3, (0.025 * 120 / 4.6) ** 2), (8, 0, (0.025 * 28 / 1.6) ** 2)],
+    [(100, 4, (0.025 * 120 / 5.6) ** 2), (100, 3, (0.025 * 120 / 4.6) ** 2), (200, 8, (0.025 * 220 / 9.6) ** 2)],
 )
 def test_the_classifier_counts_for_more_the_less_the_two_differ(heard: int, disputed: int, power: float) -> None:
     assert decode.classifier_power(*opinions(heard, disputed)) == pytest.approx(power)
@@ -276,7 +276,7 @@ def test_on_a_page_on_which_it_agrees_the_classifier_can_overrule_a_detector_tha
 
 
 def test_a_place_without_an_opinion_of_the_classifier_is_not_counted() -> None:
-    assert decode.classifier_power(*opinions(100, 5, silent=80)) == decode.classifier_power(*opinions(100, 5))
+    assert decode.classifier_power(*opinions(100, 4, silent=80)) == decode.classifier_power(*opinions(100, 4))
 
 
 def test_a_place_hardly_seen_is_not_reported_and_a_doubtful_one_is_doubted() -> None:
