@@ -276,7 +276,8 @@ def _draw_curves(figure: Figure, history: Sequence[Mapping[str, Any]]) -> None:
     epochs = [record["epoch"] for record in history]
     left.plot(epochs, [record["loss"] for record in history], color=GRAY, marker=".", label="training")
     left.plot(epochs, [record["validation_loss"] for record in history], color=BLUE, marker=".", label="validation")
-    left.set(title="loss", xlabel="epoch", ylabel="negative log likelihood", yscale="log")
+    # Negative log likelihood; in training with teachers the divergence from their targets.
+    left.set(title="loss", xlabel="epoch", ylabel="loss", yscale="log")
     curves = [("training", "accuracy", GRAY), ("validation digits", "mnist_accuracy", BLUE)]
     if history[0]["tiles_accuracy"] is not None:
         curves.append(("held tiles", "tiles_accuracy", RED))
