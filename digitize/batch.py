@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -123,6 +124,7 @@ class Job:
         per_sheet: folder that gets a result for each sheet, in the folders that the sheets lie in.
         policy: how many sheets are gone about.
         profile: count how long each stage takes; `Summary.spent` has it.
+        summary: file for the counts, as JSON; none where None.
     """
 
     inputs: Sequence[str]
@@ -145,6 +147,7 @@ class Job:
     per_sheet: Path | None = None
     policy: Policy = field(default_factory=Policy)
     profile: bool = False
+    summary: Path | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -422,16 +425,48 @@ def run(job: Job) -> Summary:
         The counts.
 
     Raises:
-        SheetError: no sheet could be read; no result is written.
+        SheetError: no sheet could be read; no result is written, but for the counts.
         OutputError, ModelError, DeviceError, UsageError: as they say.
+    """
+    with counted(job.summary) as summary:
+        _run(job, summary)
+    return summary
+
+
+@contextmanager
+def counted(target: Path | None) -> Iterator[Summary]:
+    """Yield what a job is counted in, and write it when the job ends, even if no sheet could be read.
+
+    Args:
+        target: file for the counts as JSON, which is opened at once; None for none.
+
+    Raises:
+        OutputError: it cannot be written.
     """
     began = time.monotonic()
     summary = Summary()
+    unread = None
+    with write.open_output(target) if target is not None else nullcontext() as output:
+        try:
+            yield summary
+        except SheetError as error:
+            unread = error
+        summary.seconds = time.monotonic() - began
+        if output is not None:
+            output.write(json.dumps(summary.to_json(), indent=1) + "\n")
+    if unread is not None:
+        raise unread
+
+
+def _run(job: Job, summary: Summary) -> None:
     watch = Stopwatch(running=job.profile)
     album = _album(job)
-    found = _wanted(job, sheets.find(job.inputs), _form(job), summary)
+    form = _form(job)
+    everything = sheets.find(job.inputs)
+    _keep_apart(job, everything)
+    found = _wanted(job, everything, form, summary)
     if not found:
-        return summary
+        return
     with ExitStack() as held:
         journal = _journal(job, found)
         if journal is not None:  # closed after all results have taken their places, and gone only if they have
@@ -441,11 +476,30 @@ def run(job: Job) -> Summary:
         with watch("write"):
             if page is not None and album is not None:
                 target = Path(str(job.output))
-                album.write_to(page, name=target.name, sha256=sheets.sha256(target), form=_form(job))
+                album.write_to(page, name=target.name, sha256=sheets.sha256(target), form=form)
             held.close()
     summary.spent = watch.take()
-    summary.seconds = time.monotonic() - began
-    return summary
+
+
+def _keep_apart(job: Job, found: list[sheets.Sheet]) -> None:
+    """Refuse to write over a sheet, or two results into one file.
+
+    Raises:
+        UsageError: that is what was asked for.
+    """
+    taken = {os.path.realpath(sheet.path): "a sheet to be read" for sheet in found if sheet.path is not None}
+    named = {"-o": job.output, "--overlay": job.overlay_pdf, "--review": job.review, "--summary": job.summary}
+    for option, target in named.items():
+        path = Path(target or write.STDOUT)
+        if str(path) == write.STDOUT or (path.exists() and not path.is_file()):
+            continue  # a pipe or a device takes more than one result
+        try:
+            place = os.path.realpath(path)
+        except ValueError:  # no path at all: what opens it says so
+            continue
+        if place in taken:
+            raise UsageError(f"{option} {target}: is {taken[place]}; choose another place")
+        taken[place] = f"what {option} names"
 
 
 def _album(job: Job) -> Album | None:
@@ -497,16 +551,6 @@ def _write_results(
             writer_of(form, job.level)(chain(ahead, readings), output, generator)
         with watch("write"):  # what was opened is flushed to the disk and takes its place
             held.close()
-
-
-def write_summary(summary: Summary, target: Path) -> None:
-    """Write a job's counts as JSON.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with write.open_output(target) as output:
-        output.write(json.dumps(summary.to_json(), indent=1) + "\n")
 
 
 def per_sheet_path(folder: Path, source: str, form: write.Format) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import sys
 from enum import StrEnum
@@ -94,9 +95,22 @@ class Rotate(StrEnum):
     off = "off"
 
 
+def _a_number(value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is no number")
+    return value
+
+
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show where a bug happened.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, gpu, or gpu:N.", metavar="DEVICE")]
+ReviewBelow = Annotated[
+    float, typer.Option(min=0, max=1, callback=_a_number, help="Digits of less confidence get the status review.")
+]
+MaxError = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, callback=_a_number, help="Choose that threshold so that digits left ok err at most so."),
+]
 Detector = Annotated[
     str | None,
     typer.Option(help="Name or folder of a detector; none reads by contours alone.", show_default=False),
@@ -145,7 +159,14 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            allow_from_autoenv=False,  # DIGITIZE_VERSION is what images call the version that they hold
+            help="Show the version and exit.",
+        ),
     ] = False,
 ) -> None:
     """Read handwritten digits from scanned sheets."""
@@ -171,7 +192,7 @@ def scan(
         typer.Option("--max-failures", metavar="N|R%", help="Stop when more sheets fail.", show_default=False),
     ] = None,
     sheet_timeout: Annotated[
-        float | None, typer.Option(min=0.1, help="Seconds a sheet may take.", show_default=False)
+        float | None, typer.Option(min=0.1, callback=_a_number, help="Seconds a sheet may take.", show_default=False)
     ] = None,
     summary: Annotated[
         Path | None, typer.Option("--summary", help="Where to write the counts as JSON.", show_default=False)
@@ -183,12 +204,8 @@ def scan(
     pages: Annotated[str | None, typer.Option(help="Such as 1-3,7 or 5-.", show_default=False)] = None,
     dpi: Annotated[float, typer.Option(help="At which PDF pages are rendered.")] = 300,
     rotate: Annotated[Rotate, typer.Option(help="Turn pages that read better turned.")] = Rotate.auto,
-    review_below: Annotated[
-        float, typer.Option(min=0, max=1, help="Digits of less confidence get the status review.")
-    ] = 0.9,
-    max_error: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Choose that threshold so that digits left ok err at most so.")
-    ] = None,
+    review_below: ReviewBelow = 0.9,
+    max_error: MaxError = None,
     overlay: Annotated[
         Path | None, typer.Option(help="Folder, or one .pdf, for pages with boxes and digits drawn on.")
     ] = None,
@@ -216,7 +233,9 @@ def scan(
     part_sheets: Annotated[
         int | None, typer.Option(min=1, help="Sheets in a part that Ray hands out, about 64.", show_default=False)
     ] = None,
-    gpus_per_worker: Annotated[float, typer.Option(min=0.01, help="Of a card, for each worker of Ray.")] = 1.0,
+    gpus_per_worker: Annotated[
+        float, typer.Option(min=0.01, callback=_a_number, help="Of a card, for each worker of Ray.")
+    ] = 1.0,
     profile: Annotated[bool, typer.Option("--profile", help="Show on stderr how long each stage takes.")] = False,
     config: Config = None,
     quiet: Quiet = False,
@@ -229,7 +248,7 @@ def scan(
     from digitize.checks import parse_rules
     from digitize.scan import Settings
 
-    if audit and not review:
+    if audit is not None and review is None:
         raise errors.UsageError("--audit mixes digits into the page that --review names: give that too")
     if engine is EngineName.local and (address or part_sheets):
         raise errors.UsageError("--address and --part-sheets are for a cluster: give --engine ray too")
@@ -241,7 +260,7 @@ def scan(
         model=model,
         detector=detector,
         device=device,
-        pages=sheets.parse_pages(pages) if pages else sheets.EVERY_PAGE,
+        pages=sheets.EVERY_PAGE if pages is None else sheets.parse_pages(pages),
         dpi=dpi,
         overlay=overlay,
         crops=crops,
@@ -249,7 +268,7 @@ def scan(
         max_error=max_error,
         progress=not quiet,
         review=review,
-        audit=parse_share(audit) if audit else 0.0,
+        audit=0.0 if audit is None else parse_share(audit),
         rules=parse_rules(**known),
         level=level.value,
         per_sheet=per_sheet,
@@ -260,6 +279,7 @@ def scan(
             sheet_timeout=sheet_timeout,
         ),
         profile=profile,
+        summary=summary,
     )
     if engine is EngineName.ray:
         from digitize import cluster
@@ -273,8 +293,6 @@ def scan(
         from digitize import stopwatch
 
         typer.echo(stopwatch.table(counts.spent, counts.timed), err=True)
-    if summary is not None:
-        batch.write_summary(counts, summary)
     if counts.failed:
         raise typer.Exit(errors.SOME_SHEETS_FAILED)
     if fail_on_review and counts.review:
@@ -316,18 +334,26 @@ def watch_folder(
             "--status", metavar="OUTBOX", help="Say what was read, failed, is waiting; and end.", show_default=False
         ),
     ] = None,
-    settle: Annotated[float, typer.Option(min=0, help="Seconds without a change from which a file is whole.")] = 3.0,
+    settle: Annotated[
+        float, typer.Option(min=0, callback=_a_number, help="Seconds without a change from which a file is whole.")
+    ] = 3.0,
     poll: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Look every so many seconds, where no events come.", show_default=False),
+        typer.Option(
+            min=0.1, callback=_a_number, help="Look every so many seconds, where no events come.", show_default=False
+        ),
     ] = None,
-    rescan: Annotated[float, typer.Option(min=1, help="Seconds between looks, whatever events say.")] = 120.0,
+    rescan: Annotated[
+        float, typer.Option(min=1, callback=_a_number, help="Seconds between looks, whatever events say.")
+    ] = 120.0,
     done: Annotated[Done, typer.Option(help="What becomes of a sheet that was read.")] = Done.keep,
     once: Annotated[bool, typer.Option("--once", help="End when nothing waits any more.")] = False,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes that read; as many as cores.", show_default=False)
     ] = None,
-    sheet_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a sheet may take.")] = 600.0,
+    sheet_timeout: Annotated[
+        float, typer.Option(min=0.1, callback=_a_number, help="Seconds a sheet may take.")
+    ] = 600.0,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Tiles classified at once; bounds memory.")] = 1024,
     model: Annotated[str | None, typer.Option(help="Name or folder of a model.", show_default=False)] = None,
@@ -335,12 +361,8 @@ def watch_folder(
     pages: Annotated[str | None, typer.Option(help="Such as 1-3,7 or 5-.", show_default=False)] = None,
     dpi: Annotated[float, typer.Option(help="At which PDF pages are rendered.")] = 300,
     rotate: Annotated[Rotate, typer.Option(help="Turn pages that read better turned.")] = Rotate.auto,
-    review_below: Annotated[
-        float, typer.Option(min=0, max=1, help="Digits of less confidence get the status review.")
-    ] = 0.9,
-    max_error: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Choose that threshold so that digits left ok err at most so.")
-    ] = None,
+    review_below: ReviewBelow = 0.9,
+    max_error: MaxError = None,
     audit: Audit = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Say everything as JSON, one object a line.")] = False,
     config: Config = None,
@@ -362,11 +384,11 @@ def watch_folder(
         model=model,
         detector=detector,
         device=device,
-        pages=sheets.parse_pages(pages) if pages else sheets.EVERY_PAGE,
+        pages=sheets.EVERY_PAGE if pages is None else sheets.parse_pages(pages),
         dpi=dpi,
         settings=Settings(batch_size=batch_size, rotate=rotate.value, review_below=review_below),
         max_error=max_error,
-        drawn=batch.Drawn(review=True, sparing=True, audit=parse_share(audit) if audit else 0.0),
+        drawn=batch.Drawn(review=True, sparing=True, audit=0.0 if audit is None else parse_share(audit)),
     )
     counts = watch.watch(
         watch.Options(
@@ -394,7 +416,9 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Model folder to write.", show_default=False)
     ] = None,
     data: Data = None,
-    recipe: Annotated[str, typer.Option(help="default, or article; see --list-recipes.")] = "default",
+    recipe: Annotated[
+        str | None, typer.Option(help="default, or article; see --list-recipes.", show_default=False)
+    ] = None,
     list_recipes: Annotated[bool, typer.Option("--list-recipes", help="Show what the recipes are, and exit.")] = False,
     network: Annotated[
         str | None, typer.Option(help="duet, article, or the detector scout; the recipe's own.", show_default=False)
@@ -416,10 +440,15 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="At its highest; the recipe's own.", show_default=False)
     ] = None,
-    validation: Annotated[float, typer.Option(help="Share of the digits kept for choosing.")] = 0.1,
+    validation: Annotated[
+        float | None, typer.Option(help="Share of the digits kept for choosing, 0.1.", show_default=False)
+    ] = None,
     mnist_share: Annotated[
-        float, typer.Option(min=0, max=1, help="The part of each epoch from --data, beside --tiles.")
-    ] = 0.25,
+        float | None,
+        typer.Option(
+            min=0, max=1, help="The part of each epoch from --data, beside --tiles, 0.25.", show_default=False
+        ),
+    ] = None,
     epoch_tiles: Annotated[int | None, typer.Option(min=1, help="Tiles an epoch.", show_default=False)] = None,
     seed: Seed = 1,
     device: Device = "auto",
@@ -459,9 +488,10 @@ def train(
     given |= {"name": name, "seed": seed, "device": device, "start": start}
     options: classifier.Options | train_detector.Options
     if network == "scout":
-        foreign = {"--data": data, "--tiles": tiles, "--teacher": teacher, "--epochs": epochs}
-        foreign["--epoch-tiles"] = epoch_tiles
-        if named := [option for option, value in foreign.items() if value]:
+        foreign: dict[str, Any] = {"--data": data, "--tiles": tiles, "--teacher": teacher, "--epochs": epochs}
+        foreign |= {"--epoch-tiles": epoch_tiles, "--mnist-share": mnist_share, "--validation": validation}
+        foreign["--recipe"] = recipe
+        if named := [option for option, value in foreign.items() if value is not None]:
             raise errors.UsageError(f"scout learns from --drills and --held for so many --steps, not by {named[0]}")
         if held is None:
             raise errors.UsageError("--network scout needs --drills and --held: make them with digitize sheets drills")
@@ -471,17 +501,17 @@ def train(
             raise errors.UsageError(
                 "--drills and --held are for --network scout; a classifier takes --data and --tiles"
             )
-        chosen = recipes.choose(recipe)
+        chosen = recipes.choose(recipe or recipes.DEFAULT.name)
+        shares = {"validation": validation, "mnist_share": mnist_share}
+        given |= {key: value for key, value in shares.items() if value is not None}
         own = {"batch_size": chosen.batch_size, "learning_rate": chosen.learning_rate}
         options = classifier.Options(
             output,
             network=network or chosen.network,
             data=tuple(corpora.parse_source(one) for one in data or ()),
             tiles=tuple(tiles or ()),
-            mnist_share=mnist_share,
             epoch_tiles=epoch_tiles,
             epochs=chosen.epochs if epochs is None else epochs,
-            validation=validation,
             teachers=tuple(teacher or ()),
             recipe=chosen,
             **{**own, **({"steps": chosen.steps} if epochs is None else {}), **given},
@@ -764,7 +794,7 @@ def make_review(
     from digitize.audit import parse_share
 
     loaded = result_files.load(results)
-    album = review.make(loaded, folder=sheets, dpi=dpi, share=parse_share(audit) if audit else 0.0)
+    album = review.make(loaded, folder=sheets, dpi=dpi, share=0.0 if audit is None else parse_share(audit))
     review.write_page(album, output, loaded)
     log.info("%d of %d digits to look at in %s", album.to_look_at, loaded.digits, output)
 
@@ -823,7 +853,10 @@ def main() -> None:
     """Run the command line; every error that the program knows ends in one line and its exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        code = program(sys.argv[1:])(standalone_mode=False) or 0
+        try:
+            code = program(sys.argv[1:])(standalone_mode=False) or 0
+        except SystemExit as ended:  # typer's answer to a broken pipe
+            raise errors.OutputError("standard output: the program that reads it has stopped") from ended
         if code == errors.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
             raise KeyboardInterrupt
         sys.exit(code)
@@ -884,7 +917,7 @@ def _is_usage(error: Any) -> bool:
 
 
 def _say(message: str) -> None:
-    typer.echo("digitize: " + " ".join(message.split()), err=True)
+    typer.echo("digitize: " + " ".join(line.strip() for line in message.splitlines()), err=True)
 
 
 class _JsonLines(logging.Formatter):

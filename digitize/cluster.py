@@ -27,7 +27,6 @@ import pickle
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -117,7 +116,12 @@ def run(job: batch.Job, options: Options) -> batch.Summary:
         UsageError: the job asks for what a cluster does not do, or Ray is not installed or not found.
         OutputError, ModelError, DeviceError: as they say, on this machine or another.
     """
-    began = time.monotonic()
+    with batch.counted(job.summary) as summary:
+        _run(job, options, summary)
+    return summary
+
+
+def _run(job: batch.Job, options: Options, summary: batch.Summary) -> None:
     plan = _plan(job)
     found = parts.refer(job.inputs)
     head = list(islice(found, 2))
@@ -126,13 +130,12 @@ def run(job: batch.Job, options: Options) -> batch.Summary:
     found = chain(head, found)
     ray = _import_ray()
     place = Store(plan.output)
-    summary = batch.Summary()
     if place.has(DONE_FILE):
         if job.policy.existing == "abort":
             raise OutputError(f"{plan.output}: is a finished result; choose another place, or --existing overwrite")
         if job.policy.existing == "skip":
             summary.skipped = sum(1 for _ in found)
-            return summary
+            return
     with _ray(ray, options, job.policy.jobs) as nodes:
         plan, pool = _workers(ray, plan, options, job.policy.jobs)
         generator = batch.generator_of(job.recipe)
@@ -141,13 +144,11 @@ def run(job: batch.Job, options: Options) -> batch.Summary:
         size = _take_over(place, plan, options.part_sheets, generator)
         listing = parts.divide(found, size=size, mark=plan.mark)
         names = _read(job, place, listing, lambda blocks: _wave(ray, plan, pool, blocks), summary)
-    summary.seconds = time.monotonic() - began
     if summary.failed == summary.sheets and not summary.pages:
         errors = f"why stands in {place.uri.rstrip('/')}/{parts.ERRORS}"
         raise SheetError(f"could not read any of the {summary.sheets} sheets; {errors}")
     if not summary.stopped:
         _finish(place, names, summary)
-    return summary
 
 
 # The job

@@ -452,11 +452,11 @@ def write_crops(folder: Path, source: str, page: PageReading, tiles: NDArray[np.
 
 def _unwritable(name: str, error: Exception) -> OutputError:
     if isinstance(error, FileNotFoundError):
-        return OutputError(f"{name}: the folder does not exist; create it or choose another with -o")
+        return OutputError(f"{name}: the folder does not exist; create it or choose another")
     if isinstance(error, BrokenPipeError):
         return OutputError(f"{name}: the program that reads it has stopped; write to a file with -o")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return OutputError(f"{name}: cannot be written: {reason}; choose another place with -o")
+    return OutputError(f"{name}: cannot be written: {reason}; choose another place")
 
 
 def _mode_of(path: Path) -> int | None:

@@ -447,7 +447,7 @@ def test_nowhere_to_write_is_refused(job: Any) -> None:
 
 
 def test_the_counts_are_written_as_json(job: Any, tmp_path: Path) -> None:
-    batch.write_summary(batch.run(job()), tmp_path / "counts.json")
+    batch.run(job(summary=tmp_path / "counts.json"))
     counts = json.loads((tmp_path / "counts.json").read_text())
     assert {name: counts[name] for name in ("sheets", "failed", "digits", "stopped")} == {
         "sheets": 4,
@@ -506,15 +506,55 @@ def test_a_sheet_that_was_read_before_is_no_part_of_a_profile(
     assert (again.resumed, again.timed, set(again.spent)) == (4, 0, {"write"})  # the result takes its place
 
 
+def test_the_counts_are_written_where_no_sheet_could_be_read(job: Any, tmp_path: Path) -> None:
+    given = job(inputs=[str(tmp_path / "missing.png"), str(tmp_path / "gone.png")], summary=tmp_path / "counts.json")
+    with pytest.raises(SheetError, match="any of the 2 sheets"):
+        batch.run(given)
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    assert (counts["sheets"], counts["failed"]) == (2, 2)
+    assert not Path(given.output).exists()
+
+
+def test_counts_that_cannot_be_written_are_said_before_a_sheet_is_read(job: Any, tmp_path: Path) -> None:
+    given = job(summary=tmp_path / "none" / "counts.json")
+    with pytest.raises(OutputError, match=r"counts\.json: the folder does not exist"):
+        batch.run(given)
+    assert not Path(given.output).exists()
+
+
+@pytest.mark.parametrize("option", ["output", "overlay", "review", "summary"])
+def test_no_result_is_written_over_a_sheet(job: Any, tmp_path: Path, option: str) -> None:
+    given = job()
+    sheet = tmp_path / "sheet.pdf"
+    sheet.write_bytes(b"%PDF-")
+    (tmp_path / "link.pdf").symlink_to(sheet)
+    target = tmp_path / "link.pdf"
+    wrong = {"inputs": [str(sheet)], "format": "csv", option: str(target) if option == "output" else target}
+    with pytest.raises(UsageError, match=r"link\.pdf: is a sheet to be read"):
+        batch.run(replace(given, **wrong))
+    assert sheet.read_bytes() == b"%PDF-"
+
+
+@pytest.mark.parametrize("option", ["review", "summary"])
+def test_no_two_results_are_written_into_one_file(job: Any, option: str) -> None:
+    given = job()
+    with pytest.raises(UsageError, match="is what -o names"):
+        batch.run(replace(given, **{option: Path(given.output)}))
+    assert not Path(given.output).exists()
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="there is no such device here")
+def test_a_device_takes_more_than_one_result(job: Any) -> None:
+    assert batch.run(replace(job(), output="/dev/null", format="csv", summary=Path("/dev/null"))).digits == 9
+
+
 def test_without_a_profile_nothing_is_counted(job: Any, tmp_path: Path) -> None:
-    summary = batch.run(job())
+    summary = batch.run(job(summary=tmp_path / "counts.json"))
     assert summary.spent == {}
-    batch.write_summary(summary, tmp_path / "counts.json")
     assert not {"spent", "timed"} & set(json.loads((tmp_path / "counts.json").read_text()))
 
 
 def test_a_profile_is_part_of_the_counts(job: Any, tmp_path: Path) -> None:
-    summary = batch.run(job(profile=True))
-    batch.write_summary(summary, tmp_path / "counts.json")
+    summary = batch.run(job(profile=True, summary=tmp_path / "counts.json"))
     counts = json.loads((tmp_path / "counts.json").read_text())
     assert (counts["spent"], counts["timed"]) == (summary.spent, summary.pages)

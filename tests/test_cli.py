@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -340,6 +341,48 @@ def test_a_bug_that_a_sheet_brings_up_is_that_sheets_failure(
     assert said.code == 3
     assert said.line("sheet.png: a bug came up in reading it (RuntimeError: a bug)")
     assert not Path("out.csv").exists()
+
+
+@pytest.mark.usefixtures("sheet")
+@pytest.mark.parametrize("option", ["--review-below", "--max-error", "--sheet-timeout"])
+def test_what_is_no_number_is_refused(digitize: Digitize, option: str) -> None:
+    said = digitize("scan", "sheet.png", "-o", "out.json", option, "nan")
+    assert said.code == 2
+    assert said.line(option, "nan is no number")
+
+
+@pytest.mark.usefixtures("sheet")
+@pytest.mark.parametrize(("option", "why"), [("--pages", "is no page or range"), ("--audit", "is no share")])
+def test_an_empty_choice_is_no_choice_of_everything(digitize: Digitize, option: str, why: str) -> None:
+    said = digitize("scan", "sheet.png", "-o", "out.csv", "--review", "out.html", option, "")
+    assert said.code == 2
+    assert said.line(option, why)
+
+
+def test_the_version_that_an_image_states_is_not_ours(
+    digitize: Digitize, sheet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIGITIZE_VERSION", "1")
+    assert digitize("scan", sheet, "-o", "out.csv").code == 0
+    assert Path("out.csv").exists()
+
+
+def test_a_name_is_said_as_it_is(digitize: Digitize) -> None:
+    said = digitize("scan", "no  such.png", "-o", "out.csv")
+    assert said.code == 3
+    assert said.line("no  such.png")
+
+
+def test_a_reader_that_has_stopped_is_no_bug() -> None:
+    program = "import sys; from digitize import cli; sys.argv = ['digitize', 'models', 'list']; cli.main()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr.count("\n")) == (5, 1)
+    assert "the program that reads it has stopped" in ended.stderr
 
 
 # Many sheets, and a folder

@@ -236,7 +236,7 @@ def test_a_detector_is_trained_from_the_command_line(
     assert digitize(*drilled)[0] == 5
     code, said = digitize(*drilled, "--resume")
     assert (code, "nothing is left to do" in said) == (0, True)
-    for foreign in ("--epochs", "2"), ("--teacher", "duet"):
+    for foreign in ("--epochs", "2"), ("--teacher", "duet"), ("--recipe", "article"), ("--mnist-share", "0"):
         code, said = digitize(*drilled, *foreign, "--overwrite")
         assert (code, f"not by {foreign[0]}" in said) == (2, True)
     log.handlers[:], log.level, log.propagate = before
