@@ -261,7 +261,8 @@ class Scanner:
             found: what `sheets.find` gave.
             pages: which pages of each.
             dpi: resolution at which PDF pages are rendered.
-            on_page: called with each page, its reading and its digits' tiles uint8 (N, 28, 28, 2), in order.
+            on_page: called with each page, its reading and its digits' tiles uint8 (N, 28, 28, 2), in order; the page
+                counts as not read where it raises anything but a `DigitizeError`, which ends the reading.
         """
         opened: list[_Opened] = []
         owners: list[_Opened] = []
@@ -339,10 +340,16 @@ class Scanner:
             each = zip(owners, drafts, strict=True)
             read = [(owner, draft, one) for owner, draft in each for one in self._read_alone(owner, draft.page)]
         for owner, draft, (reading, tiles) in read:
-            if on_page is not None:
-                with self._watch("draw"):
-                    on_page(draft.page, reading, tiles)
-            owner.pages.append(reading)
+            try:
+                if on_page is not None:
+                    with self._watch("draw"):
+                        on_page(draft.page, reading, tiles)
+            except DigitizeError:
+                raise
+            except Exception as fault:  # noqa: BLE001 - as in `_drafts`
+                owner.fail(fault)
+            else:
+                owner.pages.append(reading)
 
     def _read_alone(self, owner: _Opened, page: Page) -> list[tuple[PageReading, Tiles]]:
         """The reading of one page, or none if that raises."""

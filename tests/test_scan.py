@@ -13,6 +13,7 @@ from stub import Paper, Stub, StubDetector, digits_of, texts
 
 from digitize import clean, detect, scan, sheets
 from digitize.confidence import Calibration
+from digitize.errors import OutputError
 from digitize.records import Box, Gray, Page, PageReading, Place, SheetReading, Tiles
 from digitize.scan import Scanner, Settings, _lopsided
 
@@ -306,6 +307,27 @@ def test_a_fault_in_drafting_a_page_costs_that_sheet_alone(tmp_path: Path, monke
     readings = read(*paths)
     assert [len(sheet.pages) for sheet in readings] == [1, 0, 1]
     assert "1.png: a bug came up" in str(readings[1].error)
+
+
+def test_a_fault_in_drawing_a_page_costs_that_sheet_its_page_and_no_other(folder: list[Path]) -> None:
+    def draw(page: Page, *_: object) -> None:
+        if page.source.endswith("pages.tif") and page.number == 2:
+            raise MemoryError
+
+    found = sheets.find([str(path) for path in folder])
+    readings = list(scanner().read_sheets(found, on_page=draw))
+    expected = [*PLANTED[:2], [PLANTED[2][0], PLANTED[2][2]], *PLANTED[3:]]
+    assert [[texts(page) for page in sheet.pages] for sheet in readings] == expected
+    assert "pages.tif: there is not enough memory" in str(readings[2].error)
+    assert [sheet.error is None for sheet in readings] == [True, True, False, False, True, True]
+
+
+def test_a_picture_that_cannot_be_written_ends_the_reading(folder: list[Path]) -> None:
+    def draw(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    with pytest.raises(OutputError, match="disk is full"):
+        list(scanner().read_sheets(sheets.find([str(path) for path in folder]), on_page=draw))
 
 
 def test_blank_pages_are_held_by_their_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
