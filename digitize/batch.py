@@ -659,9 +659,12 @@ def _read(
             summary.count(sheet)
             summary.resumed += resumed
             summary.timed += len(sheet.pages) if clock.running else 0
-            if sheet.error is not None and (sheet.pages or len(found) > 1):  # of one alone, `run` says it
+            if sheet.error is not None:
                 with bar.external_write_mode(file=sys.stderr) if bar else nullcontext():
-                    log.error("%s", sheet.error)
+                    if sheet.pages or len(found) > 1:  # of one alone, `run` says it
+                        log.error("%s", sheet.error)
+                    if sheet.trace:
+                        log.debug("%s", sheet.trace)
             if bar:
                 bar.set_postfix_str(f"{summary.digits / (time.monotonic() - began):,.0f} digits/s", refresh=False)
                 bar.update()

@@ -16,6 +16,7 @@ the rest were written ends in `SOME_SHEETS_FAILED`.
 
 from __future__ import annotations
 
+import traceback
 from typing import ClassVar
 
 ALL_GOOD = 0
@@ -77,3 +78,9 @@ def describe_fault(error: Exception) -> str:
     if isinstance(error, MemoryError) or "nsufficient memory" in reason or "bad_alloc" in reason:
         return "there is not enough memory to read it; scan it at a lower resolution"
     return f"a bug came up in reading it ({reason[:200]}); please report it with the sheet"
+
+
+def trace_of(error: Exception) -> str:
+    """Where it was raised, for whoever mends that; what its frames hold, which may be all the memory, is let go of."""
+    traceback.clear_frames(error.__traceback__)
+    return "".join(traceback.format_exception(error)).rstrip()

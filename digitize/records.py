@@ -242,6 +242,7 @@ class SheetReading:
         passing: whether what failed may pass: the file was still being written, or was locked. Not part of results.
         drawings: of each page, where somebody is to look at them; else none. Not part of results.
         spent: seconds by stage that were counted since the reading before it, where a stopwatch ran. Likewise.
+        trace: of what was raised in reading it that nobody foresaw; else empty. Likewise.
     """
 
     source: str
@@ -251,3 +252,4 @@ class SheetReading:
     passing: bool = field(default=False, compare=False)
     drawings: tuple[Drawing, ...] = field(default=(), compare=False, repr=False)
     spent: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
+    trace: str = field(default="", compare=False, repr=False)

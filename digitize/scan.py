@@ -11,7 +11,6 @@ the slices of those glyphs that the first round could not settle.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeVar
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from digitize import clean, decode, detect, layout, normalise, segment, sheets, stopwatch
 from digitize.confidence import Calibration
-from digitize.errors import DigitizeError, SheetError, UnsettledSheetError, describe_fault
+from digitize.errors import DigitizeError, SheetError, UnsettledSheetError, describe_fault, trace_of
 from digitize.records import (
     NO_DIGIT,
     TILE_SIDE,
@@ -38,8 +37,6 @@ from digitize.records import (
     Tiles,
 )
 from digitize.stopwatch import Stopwatch
-
-log = logging.getLogger(__name__)
 
 Rotate = Literal["auto", "off"]
 _Cell = TypeVar("_Cell", bound=np.generic)
@@ -140,12 +137,13 @@ class _Opened:
     digest: str = ""
     error: str | None = None
     passing: bool = False
+    trace: str = ""
     pages: list[PageReading] = field(default_factory=list)
 
     def fail(self, fault: Exception) -> None:
         """Note that something was raised that nobody foresaw: it costs this sheet its reading, and no other."""
-        log.debug("%s: %s", self.where, fault, exc_info=fault)
         self.error = self.error or f"{self.where}: {describe_fault(fault)}"
+        self.trace = self.trace or trace_of(fault)
 
 
 def draft_page(
@@ -327,8 +325,10 @@ class Scanner:
 
     def _closed(self, sheet: _Opened) -> SheetReading:
         """The reading of a sheet whose pages have all been read."""
-        pages = tuple(sheet.pages)
-        return SheetReading(sheet.source, sheet.digest, pages, sheet.error, sheet.passing, spent=self._watch.take())
+        pages, spent = tuple(sheet.pages), self._watch.take()
+        return SheetReading(
+            sheet.source, sheet.digest, pages, sheet.error, sheet.passing, spent=spent, trace=sheet.trace
+        )
 
     def _read_into(self, owners: list[_Opened], drafts: list[Draft], on_page: OnPage | None) -> None:
         """Read pages together; where that raises, one by one, so that only the sheet that it was about fails."""

@@ -607,6 +607,8 @@ class _Watcher:
         tried = f" (tried {tries} times)" if tries > 1 else ""
         name = self._ledger.list_failed(found, reading.error + tried, self._inbox / found.name)
         log.error("%s%s", reading.error, tried)
+        if reading.trace:
+            log.debug("%s", reading.trace)
         self._counts.failed += 1
         self._settled_as(found, "failed", name)
 

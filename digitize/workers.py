@@ -30,7 +30,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from digitize import sheets
-from digitize.errors import DigitizeError, ModelError, SheetError, UnsettledSheetError, describe_fault
+from digitize.errors import DigitizeError, ModelError, SheetError, UnsettledSheetError, describe_fault, trace_of
 from digitize.records import SheetReading
 
 log = logging.getLogger("digitize")
@@ -429,11 +429,11 @@ def _read(reader: Reader, sheet: sheets.Sheet) -> SheetReading | DigitizeError:
     except DigitizeError as error:
         return error
     except Exception as error:  # noqa: BLE001 - a bug that one sheet brings up is no reason to leave the others unread
-        why = describe_fault(error)
+        why, trace = describe_fault(error), trace_of(error)
     digest = ""
     with suppress(SheetError):
         digest = sheets.sha256(sheet.origin)
-    return SheetReading(sheet.source, digest, (), f"{sheet.name}: {why}")
+    return SheetReading(sheet.source, digest, (), f"{sheet.name}: {why}", trace=trace)
 
 
 def _follow_parent() -> None:

@@ -77,7 +77,7 @@ def digitize(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
         with pytest.raises(SystemExit) as ended:
             cli.main()
         out, err = capfd.readouterr()
-        assert "Traceback" not in err
+        assert "--verbose" in words or "Traceback" not in err
         code = ended.value.code
         return Said(0 if code is None else int(code), out, err)
 
@@ -340,7 +340,21 @@ def test_a_bug_that_a_sheet_brings_up_is_that_sheets_failure(
     said = digitize("scan", sheet, "-o", "out.csv")
     assert said.code == 3
     assert said.line("sheet.png: a bug came up in reading it (RuntimeError: a bug)")
+    assert "in stumble" not in said.err
     assert not Path("out.csv").exists()
+    assert "in stumble" in digitize("scan", sheet, "-o", "out.csv", "--verbose").err
+
+
+def test_where_a_bug_happened_in_another_process_is_shown_to_those_who_ask(
+    digitize: Digitize, sheet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("digitize.batch.Recipe", StubRecipe)
+    Path("bug.png").write_bytes(sheet.read_bytes())
+    words = ("scan", "bug.png", sheet.name, "-o", "out.csv", "--jobs", "2", "--detector", "none", "--model", "model")
+    assert "in befallen" not in digitize(*words).err
+    said = digitize(*words, "--verbose")
+    assert said.code == 4
+    assert said.err.count("in befallen") == 1
 
 
 @pytest.mark.usefixtures("sheet")
@@ -443,6 +457,9 @@ def test_a_watch_says_what_it_does_as_json(digitize: Digitize, sheet: Path, monk
     lines = [json.loads(line) for line in said.err.splitlines()]
     assert all(set(line) == {"time", "level", "message"} for line in lines)
     assert [line["message"] for line in lines if "sheet.png: read" in line["message"]]
+    Path("inbox/bug.png").write_bytes(b"a sheet")
+    said = digitize(*words, "--model", "model", "--log-json", "--verbose")
+    assert [line for line in said.err.splitlines() if "in befallen" in json.loads(line)["message"]]
     said = digitize("watch", "--status", "outbox")
     assert said.code == 0
     assert "read: 1 sheets, 5 digits" in said.out
