@@ -235,7 +235,7 @@ def _walk(run: Run, gain: list[float], loss: list[float]) -> tuple[list[int], ND
         order.append(state)
         stack += [state for state, _, _ in ways]
         if len(states) > MOST_STATES:
-            return _greedy(run, gain)
+            return _greedy(run, gain, loss)
     order.sort()  # a step only ever sets bits, so numeric order is an order of steps
     best: dict[int, tuple[float, int, int]] = {full: (0.0, -1, full)}
     inward: dict[int, float] = {full: 0.0}
@@ -270,16 +270,38 @@ def _by_lowest_atom(candidates: tuple[Candidate, ...], atoms: int) -> list[list[
     return table
 
 
-def _greedy(run: Run, gain: list[float]) -> tuple[list[int], NDArray[np.float64]]:
-    """Take the best candidates one after another: for runs with more readings than can be walked."""
-    taken, chosen = 0, []
+def _greedy(run: Run, gain: list[float], loss: list[float]) -> tuple[list[int], NDArray[np.float64]]:
+    """What `_walk` gives, nearly: for runs with more readings than can be walked.
+
+    Candidates are taken one after another by what choosing them wins over leaving their atoms out, or by that an atom,
+    whichever wins more: the first might take a doubtful merge before two sure digits. The share of a candidate is that
+    among the readings that differ from the one chosen by one candidate, put in place of those it has atoms in common
+    with, or left out.
+    """
+    sets = [candidate.atoms for candidate in run.candidates]
+    odds = np.array([g - sum(loss[j] for j in atoms_of(held)) for g, held in zip(gain, sets, strict=True)])
+    an_atom = odds / [held.bit_count() for held in sets]
+    chosen = max((_take(sets, odds, rank) for rank in (odds, an_atom)), key=lambda some: float(odds[some].sum()))
+    rivals = {k: [j for j, held in enumerate(sets) if held & sets[k]] for k in chosen}
+    instead = odds.copy()  # log odds of a candidate instead of all those chosen that it has atoms in common with
+    for k in chosen:
+        instead[rivals[k]] -= odds[k]
     posterior = np.zeros(len(gain))
-    for k in sorted(range(len(gain)), key=lambda k: -gain[k]):
-        if gain[k] > 0 and not run.candidates[k].atoms & taken:
-            chosen.append(k)
-            taken |= run.candidates[k].atoms
-            posterior[k] = 1.0 / (1.0 + np.exp(-gain[k]))
+    for k in chosen:
+        way = SHARPNESS * instead[rivals[k]]
+        share = np.exp(way - _log_sum([-SHARPNESS * float(odds[k]), *way]))
+        posterior[rivals[k]] = np.maximum(posterior[rivals[k]], share)
     return chosen, posterior
+
+
+def _take(sets: list[int], odds: NDArray[np.float64], rank: NDArray[np.float64]) -> list[int]:
+    """Those with odds above 0, highest rank first, that share no atom with one before."""
+    taken, chosen = 0, []
+    for k in np.argsort(-rank, kind="stable").tolist():
+        if odds[k] > 0 and not sets[k] & taken:
+            chosen.append(k)
+            taken |= sets[k]
+    return chosen
 
 
 def _log_sum(values: list[float]) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digitize import decode
-from digitize.decode import agree, read_run, split_classes
+from digitize.decode import Found, agree, read_run, split_classes
 from digitize.records import NO_DIGIT, Box, Place
 from digitize.segment import Candidate, Glyph, Run
 
@@ -189,6 +191,49 @@ def test_a_run_of_very_many_pieces_is_read_in_time() -> None:
     sets = [1 << k for k in range(40)] + [3 << k for k in range(39)] + [5 << k for k in range(38)]
     found = read_run(run_of(40, *sets), beliefs(*[(2, 0.97)] * 40, *[(None, 0.95)] * 77))
     assert [int(f.probabilities.argmax()) for f in found] == [2] * 40
+
+
+@pytest.fixture
+def walked_too(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run, np.ndarray], tuple[list[Found], list[Found]]]:
+    """Reads a run that is too long to be walked, and walks it nevertheless."""
+    greedily: list[Run] = []
+
+    def greedy(run: Run, *scores: list[float]) -> tuple[list[int], np.ndarray]:
+        greedily.append(run)
+        return take(run, *scores)
+
+    def both(run: Run, given: np.ndarray) -> tuple[list[Found], list[Found]]:
+        found = read_run(run, given)
+        assert greedily.pop() is run
+        monkeypatch.setattr(decode, "MOST_STATES", 100_000)
+        walked = read_run(run, given)
+        assert not greedily
+        return found, walked
+
+    take = decode._greedy
+    monkeypatch.setattr(decode, "_greedy", greedy)
+    return both
+
+
+ATOMS = 24
+APART = [1 << k | 1 << j for k in range(ATOMS) for j in range(k + 2, min(ATOMS, k + 11))]  # merges that skip atoms
+
+
+@pytest.mark.parametrize("sure", [0.52, 0.6, 0.65, 0.97])
+def test_no_digit_is_dropped_where_there_are_more_readings_than_can_be_walked(walked_too: Any, sure: float) -> None:
+    run = run_of(ATOMS, *(1 << k for k in range(ATOMS)), *APART)
+    found, walked = walked_too(run, beliefs(*[(k % 10, sure) for k in range(ATOMS)], *[(None, 0.999)] * len(APART)))
+    assert [one.index for one in found] == [one.index for one in walked] == list(range(ATOMS))
+    for one, other in zip(found, walked, strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=0.02)
+
+
+def test_doubtful_merges_do_not_swallow_sure_digits_where_there_are_too_many_readings(walked_too: Any) -> None:
+    merges = [3 << k for k in range(ATOMS - 1)]
+    run = run_of(ATOMS, *(1 << k for k in range(ATOMS)), *merges, *APART)
+    doubtful = [*[(4, 0.5)] * len(merges), *[(None, 0.999)] * len(APART)]
+    found, walked = walked_too(run, beliefs(*[(k % 10, 0.97) for k in range(ATOMS)], *doubtful))
+    assert [one.index for one in found] == [one.index for one in walked] == list(range(ATOMS))
 
 
 def test_ink_among_digits_is_likelier_a_digit_and_among_letters_less() -> None:
