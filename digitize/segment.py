@@ -246,8 +246,6 @@ def split_run(run: Run, which: set[int], *, stroke: float, height: float) -> Run
                 if b - a == len(slices):
                     continue
                 box, mask = _union([(glyph.box, glyph.mask) for glyph in slices[a:b]])
-                if b - a > 1 and box.width > SPLIT_ASPECT * box.height and box.height > SPLIT_ASPECT * box.width:
-                    continue
                 if b - a > 1 and box.width > SPLIT_ASPECT * max(box.height, height):
                     break
                 if max(box.width, box.height) < SMALLEST * min(height, run.glyphs[k].box.height):
