@@ -106,7 +106,7 @@ class Job:
     Attributes:
         inputs: files, folders, patterns, or "-".
         output: a file, or "-" for standard output; None for none, where `per_sheet` is given.
-        format: "csv", "json" or "jsonl"; by the output's suffix where None.
+        format: one of `write.WRITERS`: "csv", "json", "jsonl", "alto" or "hocr"; by the output's suffix where None.
         model: name or folder of a model, the default one where None.
         detector: name or folder of a detector, the default one where None; `NO_DETECTOR` reads by contours alone.
         device: "auto", "cpu", "gpu" or "gpu:N".

@@ -46,10 +46,10 @@ MOST_STATES = 4000  # sets of explained atoms walked before a run is read greedi
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A candidate that the best reading holds.
+    """A candidate that the best reading holds, or a place that two networks spoke on.
 
     Attributes:
-        index: its place among the run's candidates.
+        index: its place among the run's candidates, or among the places that `agree` was given.
         box: of its ink, in working pixels.
         probabilities: float64 (10,), for each digit the probability that this place holds it; they sum to less
             than 1 by the doubt whether there is one digit at all.
