@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from digitize.context import Context
 from digitize.engine import Engine
-from digitize.records import Box, Gray, Mask, Place
+from digitize.records import Box, Gray, Mask, Place, shared_area
 
 UNIT = 20  # pixels: how tall digits are on what the network looks at
 BLOCK_ROWS, BLOCK_COLUMNS = 128, 256  # pixels
@@ -389,9 +389,7 @@ def _averaged(peaks: Peaks, best: int, roomy: Floats, near: _Rows, shape: tuple[
 
 def _overlaps(edges: Floats, box: Floats) -> Floats:
     """Intersection over union of boxes (N, 4) with one."""
-    width = np.minimum(edges[:, 2], box[2]) - np.maximum(edges[:, 0], box[0])
-    height = np.minimum(edges[:, 3], box[3]) - np.maximum(edges[:, 1], box[1])
-    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    shared = shared_area(edges, box)
     areas = (edges[:, 2] - edges[:, 0]) * (edges[:, 3] - edges[:, 1])
     own = (box[2] - box[0]) * (box[3] - box[1])
     return np.asarray(shared / np.maximum(areas + own - shared, 1e-9), dtype=np.float64)
@@ -407,9 +405,7 @@ def _distinct(edges: Floats, order: NDArray[np.int64], near: _Rows) -> list[int]
             continue
         kept.append(int(k))
         around = near.touching(edges, k)
-        width = np.minimum(edges[around, 2], edges[k, 2]) - np.maximum(edges[around, 0], edges[k, 0])
-        height = np.minimum(edges[around, 3], edges[k, 3]) - np.maximum(edges[around, 1], edges[k, 1])
-        shared = np.maximum(width, 0) * np.maximum(height, 0)
+        shared = shared_area(edges[around], edges[k])
         same = (shared > SAME * (area[around] + area[k] - shared)) | (
             shared > INSIDE * np.minimum(area[around], area[k])
         )

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from digitize import sheets
 from digitize.errors import DatasetError, SheetError
-from digitize.records import Box, Digit, Page
+from digitize.records import Box, Digit, Page, shared_area
 from digitize.scan import Draft, Scanner
 
 MATCH = 0.35  # intersection over union from which an answer is held to be at a true box, as in the shared scorer
@@ -308,7 +308,7 @@ def _boxed(truth: Truth, answers: list[Digit], view: _View, *, ordered: bool) ->
     right = {i for i, j in pairs.items() if truth[i][0] == answers[j].value}
     in_order = _in_order({i: pairs[i] for i in right}) if ordered else right
     counts: Counter[str] = Counter(right=len(in_order), disordered=len(right) - len(in_order))
-    shared = _shared(true, said)
+    shared = shared_area(true[:, None], said[None])
     swallowed = shared >= COVERED * _areas(true)[:, None]
     near = shared >= TOUCHED * np.minimum(_areas(true)[:, None], _areas(said)[None, :])
     wrong = [i for i in range(len(truth)) if i not in right]
@@ -425,16 +425,9 @@ def _common(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float6
     return np.concatenate([low, np.maximum(np.minimum(a[2:], b[2:]), low)])
 
 
-def _shared(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Area that each of N boxes shares with each of M: float64 (N, M)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return np.asarray(np.maximum(high - low, 0).prod(axis=2), dtype=np.float64)
-
-
 def _ious(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intersection over union of each of N boxes with each of M: float64 (N, M)."""
-    shared = _shared(a, b)
+    shared = shared_area(a[:, None], b[None])
     return np.asarray(shared / (_areas(a)[:, None] + _areas(b)[None, :] - shared), dtype=np.float64)
 
 

@@ -63,6 +63,13 @@ class Box:
         return Box(left, top, right - left, bottom - top)
 
 
+def shared_area(edges: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The area that boxes (..., left-top-right-bottom) share with others; the two are broadcast."""
+    width = np.minimum(edges[..., 2], others[..., 2]) - np.maximum(edges[..., 0], others[..., 0])
+    height = np.minimum(edges[..., 3], others[..., 3]) - np.maximum(edges[..., 1], others[..., 1])
+    return np.asarray(np.maximum(width, 0) * np.maximum(height, 0), dtype=np.float64)
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page as it was loaded, upright and gray.

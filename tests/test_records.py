@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from digitize.records import Box, Digit, Line, Number, PageReading
+from digitize.records import Box, Digit, Line, Number, PageReading, shared_area
 
 boxes = st.builds(Box, *(st.integers(0, 9999) for _ in range(2)), *(st.integers(1, 9999) for _ in range(2)))
 
@@ -26,6 +27,13 @@ def test_a_box_outside_the_page_or_without_area_is_refused(sides: tuple[int, int
 def test_a_box_ends_where_the_next_begins() -> None:
     box = Box(2, 3, 4, 5)
     assert (box.right, box.bottom) == (6, 8)
+
+
+def test_boxes_share_the_area_in_which_they_overlap_each_way() -> None:
+    box = np.array([0.0, 0.0, 4.0, 3.0])
+    others = np.array([[1.0, 1.0, 9.0, 9.0], [1.0, 1.0, 2.0, 2.0], [4.0, 0.0, 5.0, 3.0], [9.0, 9.0, 10.0, 10.0]])
+    assert shared_area(others, box).tolist() == [6, 1, 0, 0]
+    assert shared_area(box[None, None], others[None]).tolist() == [[6, 1, 0, 0]]
 
 
 @given(st.lists(boxes, min_size=1, max_size=6))
