@@ -158,8 +158,17 @@ def test_the_gpus_road_gives_the_same_on_a_cpu(folder: Path, monkeypatch: pytest
     )
 
 
-def test_hidden_gpus_are_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+@pytest.mark.parametrize(
+    ("visible", "seen"), [(None, True), ("0", True), ("0,1", True), ("-1", False), ("", False), (" ", False)]
+)
+def test_hidden_gpus_are_not_seen(monkeypatch: pytest.MonkeyPatch, visible: str | None, seen: bool) -> None:
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(Path, "exists", lambda node: node == Path("/dev/nvidia0"))
+    assert engine.gpu_seen() == seen
+    monkeypatch.setattr(Path, "exists", lambda _: False)
     assert not engine.gpu_seen()
 
 

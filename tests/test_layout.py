@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -168,9 +169,14 @@ def test_writing_runs_the_way_its_neighbours_stand() -> None:
     assert layout.beside(line[:1]) == 0.5
 
 
-def test_of_many_boxes_only_some_are_asked() -> None:
+def test_of_many_boxes_only_some_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     many = [Box(30 * k, 100 * row, 20, 30) for row in range(40) for k in range(50)]
+    distance = np.hypot
+    asked: list[int] = []
+    monkeypatch.setattr(np, "hypot", lambda across, down: asked.append(len(across)) or distance(across, down))
     assert layout.beside(many) == 1.0
+    assert set(asked) == {len(many)}
+    assert 200 < len(asked) <= 300
 
 
 @fixed
