@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from stub import answer_for, write_model
 
 from digitize import detect, models
 from digitize.errors import ModelError
-from digitize.records import Place
+from digitize.records import Box, Place
 
 SHAPE = detect.BLOCK_ROWS, detect.BLOCK_COLUMNS
 
@@ -162,19 +161,15 @@ def test_few_blocks_are_looked_at_again_and_many_are_not() -> None:
 
 
 def test_places_that_fall_together_once_looks_are_averaged_are_one() -> None:
-    """One look sees a digit whole, the other sees its two halves as well."""
-    size = (1.0, 2)
-    edges = np.array([[10, 10, 30, 40], [10, 10, 19, 40], [11, 10, 30, 40]], float)
-    zoom = np.array([1.0, 0.87, 0.87])
-    digits = np.tile(np.eye(10)[2], (3, 1))
-    peaks = detect.Peaks(np.array([0.5, 0.55, 0.6]), edges, digits, zoom, np.array([size] * 3))
-    places = detect.find_places(peaks, SHAPE)
-    for one, other in itertools.combinations(places, 2):
-        assert not is_same(corners_of(one), corners_of(other))
-
-
-def corners_of(place: Place) -> np.ndarray:
-    return np.array([place.box.left, place.box.top, place.box.right, place.box.bottom], float)
+    """One look sees a digit twice, half its width apart; the other sees it once, between."""
+    edges = np.array([[20, 10, 40, 40], [30, 10, 50, 40], [25, 10, 45, 40]], float)
+    seen, zoom = np.array([0.6, 0.6, 0.55]), np.array([1.0, 1.0, 0.87])
+    digits, size = np.tile(np.eye(10)[2], (3, 1)), np.tile((1.0, 2.0), (3, 1))
+    twice = detect.Peaks(seen[:2], edges[:2], digits[:2], zoom[:2], size[:2])
+    assert [place.box.left for place in detect.find_places(twice, SHAPE)] == [20, 30]
+    (place,) = detect.find_places(detect.Peaks(seen, edges, digits, zoom, size), SHAPE)
+    assert place.box == Box(22, 10, 20, 30)
+    assert place.seen == pytest.approx((0.6 + 0.55) / 2)
 
 
 def test_blank_pages_have_no_blocks() -> None:
