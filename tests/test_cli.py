@@ -22,7 +22,7 @@ from readers import StubRecipe
 from stub import Paper, StubDetector, StubModel, write_model
 from typer.testing import CliRunner
 
-from digitize import __version__, batch, cli, watch, write
+from digitize import __version__, cli, watch, write
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = (
@@ -295,6 +295,29 @@ def test_6_a_model_that_disagrees_with_its_card(digitize: Digitize, sheet: Path,
     assert left_over(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "-o", "out", "--data", "digits.npz"],
+        ["train", "-o", "out", "--network", "scout", "--drills", "digits.npz", "--held", "digits.npz"],
+        ["evaluate", "model", "--data", "digits.npz", "--report", "out"],
+        ["models", "verify", "model", "--data", "digits.npz"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize(("content", "reason"), [(b"damaged", "digits.npz is no npz file"), (None, "is not there")])
+def test_7_a_dataset_that_is_damaged_or_not_there(
+    digitize: Digitize, tmp_path: Path, words: list[str], content: bytes | None, reason: str
+) -> None:
+    if content is not None:
+        Path("digits.npz").write_bytes(content)
+    said = digitize(*words)
+    assert said.code == 7
+    (line,) = said.err.splitlines()
+    assert reason in line
+    assert left_over(tmp_path) == (["digits.npz"] if content else [])
+
+
 def test_8_a_device_that_is_not_there(digitize: Digitize, sheet: Path, tmp_path: Path) -> None:
     said = digitize("scan", sheet, "-o", "out.csv", "--device", "gpu:3")
     assert said.code == 8
@@ -320,14 +343,21 @@ def test_130_interrupted(digitize: Digitize, sheet: Path, tmp_path: Path, monkey
     assert left_over(tmp_path) == []
 
 
-def test_a_bug_is_no_usage_error(digitize: Digitize, sheet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stumble(*_: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(batch, "run", stumble)
-    with pytest.raises(RuntimeError, match="a bug"):
-        digitize("scan", sheet, "-o", "out.csv")
-    assert not Path("out.csv").exists()
+@pytest.mark.parametrize("words", [[], ["--quiet"], ["--verbose"]], ids=" ".join)
+def test_1_a_bug(sheet: Path, words: list[str]) -> None:
+    """Nobody catches it, so that the interpreter ends with 1; only where it is asked for need stderr say where."""
+    out = sheet.with_name("out.csv")
+    script = (
+        "import sys\nfrom digitize import batch, cli\n"
+        "def stumble(*_):\n    raise RuntimeError('a planted bug')\n"
+        f"batch.run = stumble\nsys.argv = {['digitize', 'scan', str(sheet), '-o', str(out), *words]!r}\ncli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "RuntimeError: a planted bug" in done.stderr.splitlines()[-1]
+    assert "in stumble" in done.stderr or "--verbose" not in words
+    assert not out.exists()
 
 
 def test_a_bug_that_a_sheet_brings_up_is_that_sheets_failure(
