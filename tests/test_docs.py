@@ -1,4 +1,8 @@
-"""The documents say what the program does: a command, column or exit code that they leave out fails here."""
+"""The documents say what the program does.
+
+A command, column or exit code that they leave out fails here, and so does an option of `digitize scan`, or one that
+`digitize watch` alone has. What the options of all others are, `--help` has to say, to which the README points.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,12 @@ def commands(group: Any, *above: str) -> Iterator[tuple[str, Any]]:
 
 
 COMMANDS = dict(commands(typer.main.get_command(cli.app), "digitize"))
+OPTIONS = {
+    name: {option for given in command.params for option in (*given.opts, *given.secondary_opts) if option[0] == "-"}
+    for name, command in COMMANDS.items()
+}
+COMMAND = re.compile(r"digitize (?:(?:sheets|models|data|review) )?[a-z]+")
+OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
 
 def table(heading: str) -> str:
@@ -48,24 +58,56 @@ def test_every_command_is_in_the_readme(name: str) -> None:
     assert re.search(rf"`{name}\b", table("Commands")), f"README.md, Commands: no `{name}`"
 
 
+def command_lines() -> list[str]:
+    """What the README shows of the command line, within its text and set off from it, without remarks."""
+    shown = re.findall(r"`(digitize [^`]+)`", README)
+    for line in re.findall(r"^    (.+)", README, re.MULTILINE):
+        shown += [begun.partition(" #")[0] for begun in re.findall(r"\bdigitize [a-z].*", line)]
+    return shown
+
+
 def test_the_readme_names_no_command_that_is_not_there() -> None:
-    named = set(
-        re.findall(
-            r"digitize (?:(?:sheets|models|data|review) )?[a-z]+", " ".join(re.findall(r"`(digitize [^`]+)`", README))
-        )
-    )
-    assert named <= COMMANDS.keys()
+    named = {name for line in command_lines() for name in COMMAND.findall(line)}
+    assert named == COMMANDS.keys()
+
+
+def test_every_option_of_scan_is_in_its_table_and_no_other() -> None:
+    _, _, rows = table("Commands").partition("\n| option of `scan` |")
+    named = {
+        option for row in re.findall(r"^\|((?:[^|\\]|\\.)*)\|", rows, re.MULTILINE) for option in OPTION.findall(row)
+    }
+    assert named == {option for option in OPTIONS["digitize scan"] if option.startswith("--")} | {"-o"}
+
+
+def test_every_option_that_only_watch_has_is_where_it_is_told_of() -> None:
+    own = OPTIONS["digitize watch"] - OPTIONS["digitize scan"]
+    assert own
+    assert own - set(OPTION.findall(table("Unattended"))) == set()
+
+
+def test_every_option_in_a_command_line_of_the_readme_is_one_of_that_command() -> None:
+    named = [(COMMAND.match(line), set(OPTION.findall(line)) - {"--help"}) for line in command_lines()]
+    foreign = [(name[0], options - OPTIONS[name[0]]) for name, options in named if name]
+    assert sum(bool(options) for _, options in named) > 20
+    assert [one for one in foreign if one[1]] == []
+
+
+def test_every_option_in_a_commands_row_is_one_of_that_command() -> None:
+    rows = [(COMMAND.search(row), row) for row in table("Commands").splitlines() if row.startswith("| `digitize ")]
+    foreign = [(name[0], set(OPTION.findall(row)) - OPTIONS[name[0]]) for name, row in rows if name]
+    assert len(foreign) == len(COMMANDS)
+    assert [one for one in foreign if one[1]] == []
 
 
 def test_every_option_that_the_readme_names_is_there() -> None:
-    known = {option for command in COMMANDS.values() for parameter in command.params for option in parameter.opts}
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", table("Commands")))
-    assert named <= known | {"--help", "--version"}
+    named = set(re.findall(r"`(--?[a-z][a-z-]*)", README))
+    assert named
+    assert named - set().union(*OPTIONS.values()) <= {"--help", "--version"}
 
 
-def test_every_option_of_scan_has_help() -> None:
-    silent = [p.name for p in COMMANDS["digitize scan"].params if not p.help and p.name != "help"]
-    assert silent == []
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_help(name: str) -> None:
+    assert [p.name for p in COMMANDS[name].params if not p.help and p.name != "help"] == []
 
 
 def test_every_column_is_in_the_readme() -> None:
