@@ -664,6 +664,7 @@ def test_of_a_sheet_that_may_not_be_read_the_reason_is_kept(
 
     origin = Path("/proc/self/mem")  # can be opened; to read where nothing is mapped is an error
     if at == "open":
+        scene.put("1.png")
         origin = scene.inbox / "1.png"
         monkeypatch.setattr("os.link", refuse)
         monkeypatch.setattr("builtins.open", refuse)
