@@ -207,6 +207,16 @@ def test_fat_digits_beside_thin_ones() -> None:
         assert kept_in(ink, digits, box) > 0.85, box
 
 
+def test_a_fat_digit_among_many_thin_ones() -> None:
+    digits = Paper(760, 1300)
+    fat = digits.digit(7, 30, 60, height=300)
+    for row in range(8):
+        digits.number("27083540292708354029", 400, 40 + 45 * row, height=36)
+    ink = extract_ink(digits.gray())
+    assert ink.stroke / ink.scale < 6, "the usual stroke is a thin one's"
+    assert kept_in(ink, digits, fat) > 0.85
+
+
 def test_a_large_page_of_thick_strokes_is_halved_and_loses_nothing() -> None:
     digits = Paper(1500, 1500)
     digits.number("608", 100, 100, height=120)
