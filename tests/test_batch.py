@@ -147,22 +147,23 @@ def test_a_blank_sheet_gives_no_rows_and_is_no_error(job: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("options", "error"),
+    ("options", "error", "says"),
     [
-        ({"output": "digits.xlsx"}, UsageError),
-        ({"output": "missing/digits.csv"}, OutputError),
-        ({"output": "sheets"}, UsageError),
-        ({"model": "no such model"}, ModelError),
-        ({"device": "gpu:1"}, DeviceError),
-        ({"dpi": 1.0}, UsageError),
-        ({"dpi": 3000.0, "policy": Policy(jobs=2)}, UsageError),
-        ({"dpi": float("nan")}, UsageError),
+        ({"output": "digits.xlsx"}, UsageError, "digits.xlsx"),
+        ({"output": "missing/digits.csv"}, OutputError, "folder does not exist"),
+        ({"output": "sheets"}, UsageError, "sheets"),
+        ({"output": "sheets", "format": "csv"}, OutputError, "sheets.*directory"),
+        ({"model": "no such model"}, ModelError, "no such model"),
+        ({"device": "gpu:1"}, DeviceError, "gpu:1"),
+        ({"dpi": 1.0}, UsageError, "dpi"),
+        ({"dpi": 3000.0, "policy": Policy(jobs=2)}, UsageError, "dpi"),
+        ({"dpi": float("nan")}, UsageError, "dpi"),
     ],
     ids=lambda given: str(given) if isinstance(given, dict) else "",
 )
-def test_what_cannot_be_done_is_refused(job: Any, options: dict[str, Any], error: type[Exception]) -> None:
+def test_what_cannot_be_done_is_refused(job: Any, options: dict[str, Any], error: type[Exception], says: str) -> None:
     given = job(**options)
-    with pytest.raises(error):
+    with pytest.raises(error, match=says):
         batch.run(given)
     assert not Path(given.output).is_file()
 
@@ -183,15 +184,23 @@ def test_a_page_longer_than_a_jpeg_may_be_is_drawn_smaller() -> None:
         assert dpi == pytest.approx(300 * picture.width / 8)
 
 
-def test_overlays_of_all_pages_go_into_one_pdf(job: Any, tmp_path: Path) -> None:
+def test_overlays_of_all_pages_go_into_one_pdf(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batch.run(job(overlay=tmp_path / "over.pdf"))
     with pypdfium2.PdfDocument(tmp_path / "over.pdf") as pdf:
         assert len(pdf) == 3
         size = pdf[0].get_size()
     assert size[0] > size[1] > 0
-    assert list(tmp_path.glob(".*.part")) == []
     with pytest.raises(OutputError, match="folder does not exist"):
         batch.run(job(overlay=tmp_path / "missing" / "over.pdf"))
+
+    def full(part: Path, target: Path) -> None:
+        assert part.exists()
+        raise OutputError(f"{target}: the disk is full")
+
+    monkeypatch.setattr(overlay_pdf, "_finish", full)
+    with pytest.raises(OutputError, match="full"):
+        batch.run(job(overlay=tmp_path / "new.pdf"))
+    assert list(tmp_path.glob(".*.part")) == list(tmp_path.glob("new.pdf")) == []
 
 
 def test_a_page_of_review_is_written_beside_the_results(job: Any, tmp_path: Path) -> None:

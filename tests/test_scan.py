@@ -91,6 +91,7 @@ def test_white_on_black_is_read_alike() -> None:
 
 def test_boxes_are_page_pixels_when_the_page_was_enlarged() -> None:
     paper = sheet_of("2358", height=14, gap=0.6)
+    assert clean.extract_ink(paper.gray()).scale > 1
     reading = read_page(paper.gray())
     assert texts(reading) == [["2358"]]
     for found, planted in zip(digits_of(reading), paper.boxes, strict=True):
