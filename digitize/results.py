@@ -79,6 +79,8 @@ def parse(path: Path, content: bytes, known: write.Format) -> Results:
     try:
         if known == "csv":
             sheets, generator = tuple(_from_rows(write.read_csv(io.StringIO(text, newline="")))), None
+        elif known == "json" and not text.strip():  # as JSON Lines it would be a result without sheets
+            raise UsageError("is empty; write it anew with digitize scan")
         else:
             sheets, generator = tuple(write.read_json(io.StringIO(text))), _generator(text)
     except (UsageError, ValueError, csv.Error, RecursionError) as error:  # a box that is none; a cell or nest too large

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -20,7 +21,7 @@ from dataclasses import astuple, dataclass, fields
 from errno import EACCES, EINVAL, EISDIR, ENOTSUP
 from importlib import resources
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TextIO
+from typing import Any, BinaryIO, Literal, TextIO, TypeVar, get_args
 
 import cv2
 import numpy as np
@@ -65,6 +66,9 @@ PAPER_SHARE = 0.45  # how far the page is faded so that what is drawn on it stan
 FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 MAX_STEM = 80  # letters of a source that go into the names of its pictures
 MAX_NAME_BYTES = 200  # of a file's name; most file systems take 255, and suffixes are still to come
+SHOWN = 40  # letters of a value that does not fit which are shown
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,7 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+SIDES = tuple(field.name for field in fields(Box))
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,17 +342,26 @@ def read_csv(stream: TextIO) -> Iterator[Row]:
     Raises:
         UsageError: the columns are others, or a cell does not fit its column.
     """
-    table = csv.DictReader(stream)
-    if tuple(table.fieldnames or ()) != COLUMNS:
-        raise UsageError(f"the columns are {table.fieldnames}, not those of digitize; expected {', '.join(COLUMNS)}")
+    table = csv.reader(stream)
+    header = next(table, [])
+    if tuple(header) != COLUMNS:
+        raise UsageError(f"the columns are {header}, not those of digitize; expected {', '.join(COLUMNS)}")
     parsers: Mapping[str, Callable[[str], Any]] = {"str": uncell, "int": int, "float": float}
-    for cells in table:
+    columns = [(field.name, parsers[str(field.type)]) for field in fields(Row)]
+    for cells in filter(None, table):  # a blank line is none
         try:
-            yield Row(**{field.name: parsers[str(field.type)](cells[field.name]) for field in fields(Row)})
-        except (TypeError, ValueError) as error:
+            if len(cells) != len(COLUMNS):
+                raise ValueError(f"it has {len(cells)} cells, expected {len(COLUMNS)}")
+            found = {name: parse(cell) for (name, parse), cell in zip(columns, cells, strict=True)}
+            for name in ("page", "line", "number", "position"):
+                _held(found, name, 1)
+            _hold_answer(found)
+            Box(*(found[side] for side in SIDES))
+        except ValueError as error:
             raise UsageError(
                 f"line {table.line_num} of the CSV does not fit its columns: {error}; write it anew"
             ) from error
+        yield Row(**found)
 
 
 def read_json(stream: TextIO) -> Iterator[SheetReading]:
@@ -360,11 +374,12 @@ def read_json(stream: TextIO) -> Iterator[SheetReading]:
     try:
         try:
             document = json.loads(text)
-            found = document.get("sheets", [document])
         except json.JSONDecodeError:
-            found = [json.loads(line) for line in text.split("\n") if line.strip()]
-        sheets = [_sheet_in(sheet) for sheet in found]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+            lines = [line for line in text.split("\n") if line.strip()]
+            sheets = _each({"sheets": lines}, "sheets", lambda line: _sheet_in(json.loads(line)))
+        else:
+            sheets = _each(document if "sheets" in document else {"sheets": [document]}, "sheets", _sheet_in)
+    except (TypeError, ValueError) as error:
         raise UsageError(
             f"this is no result of digitize in JSON ({error}); write it anew with digitize scan"
         ) from error
@@ -610,33 +625,91 @@ def _sheet_out(sheet: SheetReading) -> dict[str, Any]:
     }
 
 
+def _held(item: Mapping[str, Any], key: str, least: int, most: float = math.inf, *, real: bool = False) -> Any:
+    """A number that was read, held to its range; whole, but for `real` ones.
+
+    Raises:
+        ValueError: it is none, or out of range.
+    """
+    found = item[key]
+    if type(found) not in ((int, float) if real else (int,)) or not least <= found <= most:
+        wanted = "a number" if real else "a whole number"
+        reach = f"from {least} up" if most == math.inf else f"from {least} to {most}"
+        raise ValueError(f"{key} is {found!r:.{SHOWN}}, expected {wanted} {reach}")
+    return found
+
+
+def _text(item: Mapping[str, Any], key: str) -> str:
+    found = item[key]
+    if not isinstance(found, str):
+        raise ValueError(f"{key} is {found!r:.{SHOWN}}, expected text")
+    return found
+
+
+def _hold_answer(item: Mapping[str, Any]) -> None:
+    """Hold what was read of a digit to what is written of one.
+
+    Raises:
+        ValueError: it cannot have been written.
+    """
+    for key in ("digit", "alternative"):
+        _held(item, key, 0, 9)
+    for key in ("confidence", "alternative_confidence"):
+        _held(item, key, 0, 1, real=True)
+    if item["status"] not in get_args(Status):
+        raise ValueError(f"status is {item['status']!r:.{SHOWN}}, expected one of {', '.join(get_args(Status))}")
+
+
+def _each(item: Mapping[str, Any], key: str, read: Callable[[Any], _Read]) -> tuple[_Read, ...]:
+    """What is read of everything that an item lists under a plural; an error tells which one does not fit, from 1."""
+    listed = item[key]
+    if not isinstance(listed, list):
+        raise ValueError(f"{key} is a {type(listed).__name__}, expected a list")
+    found = []
+    for number, one in enumerate(listed, 1):
+        try:
+            found.append(read(one))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"{key.removesuffix('s')} {number}: {what}") from error
+    return tuple(found)
+
+
 def _digit_in(item: Mapping[str, Any]) -> Digit:
+    _hold_answer(item)
     return Digit(
         value=item["digit"],
         confidence=item["confidence"],
         alternative=item["alternative"],
         alternative_confidence=item["alternative_confidence"],
         status=item["status"],
-        box=Box(**item["box"]),
+        box=Box(**{side: _held(item["box"], side, 0) for side in item["box"]}),
     )
 
 
 def _line_in(item: Mapping[str, Any]) -> Line:
-    return Line(tuple(map(_number_in, item["numbers"])))
+    return Line(_each(item, "numbers", _number_in))
 
 
 def _number_in(item: Mapping[str, Any]) -> Number:
+    digits = _each(item, "digits", _digit_in)
+    if not digits:
+        raise ValueError("has no digits, expected at least one")
+    failed = _each(item, "failed", str) if "failed" in item else ()
     proposal = item.get("proposal") or {"text": "", "confidence": 0.0}
-    digits = tuple(map(_digit_in, item["digits"]))
-    return Number(digits, tuple(item.get("failed", ())), proposal["text"], proposal["confidence"])
+    return Number(digits, failed, _text(proposal, "text"), _held(proposal, "confidence", 0, 1, real=True))
+
+
+def _page_in(item: Mapping[str, Any]) -> PageReading:
+    if item["rotation"] not in (0, 90, 180, 270):
+        raise ValueError(f"rotation is {item['rotation']!r:.{SHOWN}}, expected 0, 90, 180 or 270")
+    number, width, height = (_held(item, key, 1) for key in ("page", "width", "height"))
+    return PageReading(number, width, height, _each(item, "lines", _line_in), item["rotation"])
 
 
 def _sheet_in(item: Mapping[str, Any]) -> SheetReading:
-    pages = tuple(
-        PageReading(page["page"], page["width"], page["height"], tuple(map(_line_in, page["lines"])), page["rotation"])
-        for page in item["pages"]
-    )
-    return SheetReading(item["source"], item["sha256"], pages, item["error"])
+    error = None if item["error"] is None else _text(item, "error")
+    return SheetReading(_text(item, "source"), _text(item, "sha256"), _each(item, "pages", _page_in), error)
 
 
 # Overlay

@@ -206,10 +206,67 @@ def test_a_csv_that_is_none_of_ours_is_refused(text: str) -> None:
         list(read_csv(io.StringIO(text)))
 
 
-@pytest.mark.parametrize("text", ["[]", "3", "{}", '{"sheets": [{"source": "x"}]}', "{"])
+@pytest.mark.parametrize("text", ["[]", "3", "{}", '{"sheets": [{"source": "x"}]}', '{"sheets": {}}', "{"])
 def test_a_json_that_is_none_of_ours_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="no result of digitize"):
         list(read_json(io.StringIO(text)))
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        *(("digit", text) for text in ("55", "-1", "1.0", "")),
+        *(("confidence", text) for text in ("nan", "1.0001", "-0.1", "inf")),
+        *[("page", "0"), ("position", "0"), ("alternative", "10"), ("alternative_confidence", "2")],
+        *[("status", "xyz"), ("status", "o"), ("left", "-1"), ("height", "0")],
+    ],
+)
+def test_a_cell_that_does_not_fit_is_refused_with_its_line(column: str, text: str) -> None:
+    header, first, second, third = written("csv", SHEET).splitlines()
+    cells = second.split(",")
+    cells[COLUMNS.index(column)] = text
+    with pytest.raises(UsageError, match=r"^line 3 of the CSV does not fit its columns: .*; write it anew$"):
+        list(read_csv(io.StringIO("\n".join([header, first, ",".join(cells), third]))))
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 13, 15])
+def test_a_line_of_fewer_or_more_cells_is_refused(count: int) -> None:
+    header, first, *_ = written("csv", SHEET).splitlines()
+    cut = ",".join([*first.split(","), "1"][:count])
+    with pytest.raises(UsageError, match=f"^line 2 of the CSV .* it has {count} cells, expected 14"):
+        list(read_csv(io.StringIO(f"{header}\n{cut}")))
+
+
+NUMBER_PATH = ("pages", 0, "lines", 1, "numbers", 0)
+DIGIT_PATH = (*NUMBER_PATH, "digits", 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *(((*DIGIT_PATH, "digit"), value) for value in (55, "7", 7.5, True, None)),
+        *(((*DIGIT_PATH, "confidence"), value) for value in (float("nan"), 1.5, -0.1, "0.9", False)),
+        *(((*DIGIT_PATH, "status"), value) for value in ("xyz", None, [])),
+        ((*DIGIT_PATH, "box"), {"left": 0.5, "top": 0, "width": 1, "height": 1}),
+        *(((*NUMBER_PATH, "digits"), value) for value in ([], {}, None)),
+        ((*NUMBER_PATH, "proposal"), {"text": 7, "confidence": 0.5}),
+        *((("pages", 0, key), value) for key, value in (("rotation", 45), ("page", 0), ("width", "400"))),
+        *(((key,), 7) for key in ("source", "sha256", "error", "pages")),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_with_its_place(path: tuple[str | int, ...], value: object) -> None:
+    document = json.loads(written("json", BLANK, SHEET))
+    place = document["sheets"][1]
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    steps = zip(path[::2], path[1::2], strict=False)
+    where = "".join(
+        f"{str(key)[:-1]} {int(index) + 1}: " for key, index in [("sheets", 1), *steps] if index != path[-1]
+    )
+    for text in (json.dumps(document), "\n".join(map(json.dumps, document["sheets"]))):
+        with pytest.raises(UsageError, match=rf"^this is no result of digitize in JSON \({where}"):
+            list(read_json(io.StringIO(text)))
 
 
 # Opening
