@@ -31,8 +31,9 @@ class Calibration:
     """How belief turns into confidence, and what error a threshold leaves.
 
     Attributes:
-        belief, confidence: knots of the curve, both rising from 0 to 1.
-        threshold, error: expected share of wrong digits among those at or above each threshold.
+        belief, confidence: knots of the curve, in [0, 1]; belief rises from one to the next, confidence never falls.
+        threshold, error: in [0, 1], thresholds that never fall, and the expected share of wrong digits among those at
+            or above each.
     """
 
     belief: Floats
@@ -66,8 +67,14 @@ class Calibration:
                 f"the model's card holds no usable calibration ({error}); train or fetch it again"
             ) from None
         belief, confidence, threshold, risk = columns
+        sound = all(column.ndim == 1 and bool(((column >= 0) & (column <= 1)).all()) for column in columns)  # no nan
         if not (
-            len(belief) == len(confidence) >= 2 and len(threshold) == len(risk) >= 1 and np.all(np.diff(belief) > 0)
+            sound
+            and len(belief) == len(confidence) >= 2
+            and len(threshold) == len(risk) >= 1
+            and np.all(np.diff(belief) > 0)
+            and np.all(np.diff(confidence) >= 0)
+            and np.all(np.diff(threshold) >= 0)
         ):
             raise ModelError("the model's card holds no usable calibration; train or fetch it again")
         return Calibration(belief, confidence, threshold, risk)

@@ -96,6 +96,9 @@ def test_plain_is_belief_as_it_is() -> None:
     assert Calibration.from_card({"temperature": 1.3}).apply(beliefs) == pytest.approx(beliefs)
 
 
+WHOLE = {"belief": [0, 0.5, 1], "confidence": [0, 0.5, 0.9], "threshold": [0, 0.5], "error": [0.2, 0.1]}
+
+
 @pytest.mark.parametrize(
     "stored",
     [
@@ -104,8 +107,23 @@ def test_plain_is_belief_as_it_is() -> None:
         {"belief": [0, 0.5, 0.4, 1], "confidence": [0, 0, 1, 1], "threshold": [0], "error": [0]},
         {"belief": "high", "confidence": [0], "threshold": [0], "error": [0]},
         {"belief": [0, 1], "confidence": [0, 1], "threshold": [], "error": []},
+        {**WHOLE, "belief": 0.5},
+        {**WHOLE, "belief": [[0, 1]]},
+        {**WHOLE, "belief": [0, float("nan"), 1]},
+        {**WHOLE, "confidence": [0, 0.5, 7]},
+        {**WHOLE, "confidence": [-0.1, 0.5, 1]},
+        {**WHOLE, "confidence": [0, 0.6, 0.5]},
+        {**WHOLE, "confidence": [0, float("nan"), 1]},
+        {**WHOLE, "threshold": [0.5, 0.4]},
+        {**WHOLE, "threshold": 0.5},
+        {**WHOLE, "error": [0.2, float("inf")]},
+        {**WHOLE, "error": [0.2, None]},
     ],
 )
 def test_a_card_that_holds_no_curve_is_refused(stored: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="calibration"):
         Calibration.from_card(stored)
+
+
+def test_a_whole_curve_is_taken() -> None:
+    assert Calibration.from_card(WHOLE).apply(np.array([0.75, 1.0])) == pytest.approx([0.7, 0.9])
