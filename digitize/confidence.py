@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from digitize.errors import ModelError, UsageError
 
 Floats = NDArray[np.float64]
 
+MEND = "fit it again with digitize calibrate, or restore the card"
 POINTS = 40  # knots that a curve is kept with
 DECIMALS = 5  # of the numbers in a card
 CERTAIN = 0.9995  # a finite sample cannot show more
@@ -52,8 +54,12 @@ class Calibration:
         return Calibration(ends, ends, steps / PLAIN_STEPS, (PLAIN_STEPS - steps) / PLAIN_STEPS)
 
     @staticmethod
-    def from_card(stored: Mapping[str, Any]) -> Calibration:
+    def from_card(stored: Mapping[str, Any], path: Path | str = "the model's card") -> Calibration:
         """Read what `to_card` wrote.
+
+        Args:
+            stored: what the card says of calibration.
+            path: of the card.
 
         Raises:
             ModelError: the numbers do not make a curve.
@@ -63,9 +69,7 @@ class Calibration:
         try:
             columns = [np.array(stored[key], float) for key in ("belief", "confidence", "threshold", "error")]
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"the model's card holds no usable calibration ({error}); train or fetch it again"
-            ) from None
+            raise ModelError(f"{path} holds no usable calibration ({error}): {MEND}") from None
         belief, confidence, threshold, risk = columns
         sound = all(column.ndim == 1 and bool(((column >= 0) & (column <= 1)).all()) for column in columns)  # no nan
         if not (
@@ -76,7 +80,7 @@ class Calibration:
             and np.all(np.diff(confidence) >= 0)
             and np.all(np.diff(threshold) >= 0)
         ):
-            raise ModelError("the model's card holds no usable calibration; train or fetch it again")
+            raise ModelError(f"{path} holds a calibration that makes no curve: {MEND}")
         return Calibration(belief, confidence, threshold, risk)
 
     def to_card(self) -> dict[str, list[float]]:

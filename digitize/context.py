@@ -17,6 +17,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,12 @@ class Context:
         }
 
     @staticmethod
-    def from_card(content: Mapping[str, Any]) -> Context | None:
+    def from_card(content: Mapping[str, Any], path: Path | str = "the detector's card") -> Context | None:
         """Read what a detector's card says; None where it says nothing.
+
+        Args:
+            content: of the card.
+            path: of the card.
 
         Raises:
             ModelError: it does not make such a network, or was fitted to other numbers.
@@ -101,7 +106,7 @@ class Context:
             stored = content["context"]
             if stored["features"] != FEATURES:
                 raise ModelError(
-                    f"the detector's context is of {stored['features']!r}, this version needs {FEATURES!r}: "
+                    f"{path} has a context of {stored['features']!r}, this version needs {FEATURES!r}: "
                     "fit it again with digitize calibrate --context"
                 )
             mean, spread = _read(stored["mean"]), _read(stored["spread"])
@@ -110,12 +115,12 @@ class Context:
                 for layer in stored["layers"]
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"the detector's card holds no usable context ({error}): {MEND}") from None
+            raise ModelError(f"{path} holds no usable context ({error}): {MEND}") from None
         widths = [COUNT, *(len(biases) for _, biases in layers)]
         sound = [weights.shape for weights, _ in layers] == list(itertools.pairwise(widths))
         sound &= widths[-1] == 1 and mean.shape == spread.shape == (COUNT,) and bool((spread > 0).all())
         if not sound or not all(np.isfinite(part).all() for part in (mean, spread, *itertools.chain(*layers))):
-            raise ModelError(f"the context in the detector's card makes no network: {MEND}")
+            raise ModelError(f"{path} holds a context that makes no network: {MEND}")
         return Context(mean, spread, layers)
 
 

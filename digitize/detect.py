@@ -106,7 +106,7 @@ class Detector:
         )
         self.card = self._engine.card
         self.device = self._engine.device
-        self.context: Context | None = Context.from_card(self.card.content) if weighs else None
+        self.context: Context | None = Context.from_card(self.card.content, self.card.path) if weighs else None
 
     def answers(self, blocks: Blocks) -> Answers:
         """Look at blocks.

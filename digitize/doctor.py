@@ -204,7 +204,7 @@ def _model(deep: bool, wanted: str | os.PathLike[str] | None) -> Iterator[Findin
         from digitize.context import Context
 
         finder = models.load_card(models.find(models.DEFAULT_DETECTOR))
-        Context.from_card(finder.content)
+        Context.from_card(finder.content, finder.path)
     except (DigitizeError, ImportError) as error:
         yield Finding("detector", "wrong", str(error), f"{REINSTALL}, or scan with --detector none")
         return

@@ -152,7 +152,7 @@ def _verify_detector(folder: Path, card: models.Card) -> str:
     """The weights of a detector's tflite file have 8 bits, so its answers are compared as a whole."""
     import keras
 
-    Context.from_card(card.content)
+    Context.from_card(card.content, card.path)
     items = blots(DETECTOR_BLOTS, card.takes[:2])[..., None]
     model = keras.models.load_model(folder / models.KERAS_FILE, compile=False)
     full = np.asarray(model.predict_on_batch(items), np.float32).ravel()

@@ -211,7 +211,7 @@ def store(folder: Path, outcome: Outcome, *, seed: int = SEED) -> None:
         "loss_after": round(outcome.after, DECIMALS),
     }
     content = {**card.content, "context": {**outcome.context.to_card(), "fitted_on": learnt}}
-    Context.from_card(content)
+    Context.from_card(content, card.path)
     models.update_card(folder, content)
 
 

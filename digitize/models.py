@@ -40,6 +40,7 @@ class Card:
     """What a model says of itself.
 
     Attributes:
+        path: where it was read.
         name: the folder's name.
         task: "classify" for a model that names tiles, "detect" for one that finds digits on a page.
         network: key of `network.NETWORKS`, or "scout".
@@ -50,6 +51,7 @@ class Card:
         content: the whole card as it was read.
     """
 
+    path: Path
     name: str
     task: Task
     network: str
@@ -328,6 +330,7 @@ def _parse_card(path: Path, content: Any) -> Card:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path} does not give the shapes that the network takes and gives ({error})") from error
     return Card(
+        path=path,
         name=str(content["name"]),
         task=task,
         network=str(content["network"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,8 +122,8 @@ WHOLE = {"belief": [0, 0.5, 1], "confidence": [0, 0.5, 0.9], "threshold": [0, 0.
     ],
 )
 def test_a_card_that_holds_no_curve_is_refused(stored: dict[str, object]) -> None:
-    with pytest.raises(ModelError, match="calibration"):
-        Calibration.from_card(stored)
+    with pytest.raises(ModelError, match=r"^duet/card\.json holds .* calibration"):
+        Calibration.from_card(stored, Path("duet/card.json"))
 
 
 def test_a_whole_curve_is_taken() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from stub import Paper, Stub, StubDetector, texts, write_model
 
 from digitize import context, learn_context, models
 from digitize.context import Context, features
+from digitize.detect import Detector
 from digitize.errors import DatasetError, ModelError
 from digitize.learn_context import fit, gather, learn
 from digitize.make import MadePage, Sources
@@ -133,6 +136,17 @@ def test_a_card_gives_back_what_went_in(rng: np.random.Generator) -> None:
 def test_a_damaged_card_is_refused(change: dict[str, object], says: str) -> None:
     with pytest.raises(ModelError, match=says):
         Context.from_card({"context": {**straight(1.0).to_card(), **change}})
+
+
+@pytest.mark.parametrize("change", [{"features": "places/0"}, {"layers": []}, {"mean": "none"}])
+def test_a_detector_with_a_damaged_card_is_named(tmp_path: Path, change: dict[str, object]) -> None:
+    folder = tmp_path / "finder"
+    shutil.copytree(models.find(models.DEFAULT_DETECTOR), folder)
+    content = models.load_card(folder).content
+    models.write_card(folder, {**content, "context": {**content["context"], **change}})
+    with pytest.raises(ModelError, match=f"^{re.escape(str(folder / models.CARD_FILE))} ") as refused:
+        Detector(folder, device="cpu", threads=1)
+    assert "digitize calibrate --context" in str(refused.value)
 
 
 def written(text: str) -> Paper:

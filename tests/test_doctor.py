@@ -17,7 +17,7 @@ from digitize.errors import ModelError
 
 @pytest.fixture
 def sound_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    card = SimpleNamespace(name="duet", tflite_sha256="a" * 64, content={})
+    card = SimpleNamespace(path=Path("card.json"), name="duet", tflite_sha256="a" * 64, content={})
     monkeypatch.setattr(models, "find", lambda wanted: tmp_path)
     monkeypatch.setattr(models, "load_card", lambda folder: card)
 
@@ -148,8 +148,10 @@ def test_a_missing_detector_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_a_detector_whose_context_is_of_no_use_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    card = SimpleNamespace(name="scout", tflite_sha256="a" * 64, content={"context": {"features": "places/0"}})
+    content = {"context": {"features": "places/0"}}
+    card = SimpleNamespace(path=tmp_path / "card.json", name="scout", tflite_sha256="a" * 64, content=content)
     monkeypatch.setattr(models, "find", lambda wanted: tmp_path)
     monkeypatch.setattr(models, "load_card", lambda folder: card)
     finding = about(doctor.examine(), "detector")
     assert (finding.state, "places/0" in finding.text) == ("wrong", True)
+    assert finding.text.startswith(str(tmp_path))
