@@ -72,7 +72,9 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a calibration; all but the curve was measured on sheets that the judged curve had not seen.
+    """What came of a calibration.
+
+    Errors and risks are measured on every other sheet, with a curve that was fitted on the rest; all else is of all.
 
     Attributes:
         calibration: fitted on all sheets, as stored.

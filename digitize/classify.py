@@ -1,6 +1,7 @@
 """Stage: tiles to probabilities, in batches, on CPU or GPU; `engine.py` runs the model.
 
-Probabilities are the network's softmax with its temperature; any further calibration is the decoder's business.
+Probabilities are the network's softmax with its temperature; `scan.py` turns what the decoder makes of them into
+confidences, by the curve of `confidence.py`.
 """
 
 from __future__ import annotations
