@@ -21,7 +21,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from digitize import sheets, stopwatch
+from digitize import sheets, stopwatch, write
 from digitize.errors import OutputError, SheetError
 from digitize.records import Box, Crop, Digit, Drawing, Line, Number, PageReading, SheetReading
 from digitize.stopwatch import Stopwatch
@@ -181,7 +181,7 @@ class Journal:
     def beside(output: str) -> Path:
         """Where the journal of a scan into `output` lies."""
         final = Path(output).resolve()
-        return final.with_name(f".{final.name}.journal")
+        return final.with_name(f".{write.fitting(final.name)}.journal")
 
     def get(self, key: str, source: str) -> SheetReading | None:
         """The reading of a key, of a sheet by this name; None where there is none."""

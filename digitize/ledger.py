@@ -447,7 +447,7 @@ class Ledger:
         try:
             if state == "read":
                 target = self._results(name)
-                for part in target.parent.glob(f".{_escaped(target.name[: write.MAX_STEM])}.*.part"):
+                for part in target.parent.glob(f".{_escaped(write.fitting(target.name))}.*.part"):
                     part.unlink()
                 target.unlink(missing_ok=True)
             else:

@@ -224,7 +224,7 @@ def open_output(target: str | Path) -> Iterator[Output]:
         if mode is not None and not os.access(final, os.W_OK):
             raise PermissionError(EACCES, os.strerror(EACCES))
         direct = mode is not None and not stat.S_ISREG(mode)  # a rename would put a file in the place of /dev/null
-        part = final.with_name(f".{final.name[:MAX_STEM]}.{uuid.uuid4().hex[:8]}.part")
+        part = final.with_name(f".{fitting(final.name)}.{uuid.uuid4().hex[:8]}.part")
         stream = final.open("wb") if direct else part.open("xb")
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
         raise _unwritable(name, error) from error

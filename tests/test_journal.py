@@ -111,8 +111,9 @@ def test_a_key_depends_on_the_sheet_the_mark_and_what_is_drawn() -> None:
     assert len(keys) == 6
 
 
-def test_a_journal_keeps_and_goes(tmp_path: Path) -> None:
-    path = Journal.beside(str(tmp_path / "out.csv"))
+@pytest.mark.parametrize(("letter", "count"), [("o", 3), ("🖋", 62), ("x", 251)])
+def test_a_journal_keeps_and_goes(tmp_path: Path, letter: str, count: int) -> None:
+    path = Journal.beside(str(tmp_path / f"{letter * count}.csv"))
     first = Journal(path)
     assert not path.exists(), "nothing is written before there is a reading"
     first.put("k", reading("a.png"))

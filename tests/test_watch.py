@@ -736,6 +736,17 @@ def test_folders_whose_names_are_long_and_no_text_are_listed(scene: Scene, book:
     assert scene.listed() == {listed: "904"}
 
 
+@pytest.mark.parametrize(("letter", "count"), [("[", 1), ("🖋", 49)])
+def test_what_was_begun_of_a_sheet_is_removed(scene: Scene, book: Ledger, letter: str, count: int) -> None:
+    name = f"{letter * count}.png"
+    target = scene.outbox / ledger.RESULTS / f"{name}.csv"
+    with write.open_output(target):
+        (part,) = target.parent.iterdir()
+    part.touch()  # as whoever is killed leaves it
+    book._unwrite("read", name)
+    assert list(target.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize("forbidden", ["rename", "unlink"])
 def test_a_sheet_that_cannot_be_taken_away_is_not_copied_again_and_again(
     scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch, forbidden: str

@@ -330,6 +330,14 @@ def test_a_link_stays_and_permissions_are_kept(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "real.csv").stat().st_mode) == 0o640
 
 
+@pytest.mark.parametrize(("letter", "count"), [("🖋", 62), ("é", 125), ("x", 251)])
+def test_the_longest_name_can_be_written(tmp_path: Path, letter: str, count: int) -> None:
+    target = tmp_path / f"{letter * count}.csv"
+    with open_output(target) as output:
+        output.write("new")
+    assert target.read_text() == "new"
+
+
 def refused(target: Path | str) -> str:
     with pytest.raises(OutputError) as caught, open_output(target):
         pass
