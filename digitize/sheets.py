@@ -197,8 +197,7 @@ def find(inputs: Sequence[str], *, stdin: BinaryIO | None = None) -> list[Sheet]
     unique: dict[Path | Sheet, Sheet] = {}
     for sheet in sheets:
         unique.setdefault(sheet.path.resolve() if sheet.path else sheet, sheet)
-    names = Counter(sheet.source for sheet in unique.values())
-    return [replace(s, source=str(s.path)) if s.path and names[s.source] > 1 else s for s in unique.values()]
+    return _told_apart(list(unique.values()))
 
 
 def load(
@@ -252,6 +251,13 @@ def sha256(origin: Path | bytes) -> str:
 
 
 # Finding
+
+
+def _told_apart(sheets: list[Sheet]) -> list[Sheet]:
+    """The sheets, each by its own source: those that share one go by their whole paths, as often as such are shared."""
+    names = Counter(sheet.source for sheet in sheets)
+    told = [replace(s, source=str(s.path)) if s.path and names[s.source] > 1 else s for s in sheets]
+    return told if told == sheets else _told_apart(told)
 
 
 def _from_stdin(stream: BinaryIO | None) -> Sheet:

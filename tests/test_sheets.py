@@ -133,6 +133,17 @@ def test_equal_names_from_two_folders_keep_their_folder(tmp_path: Path) -> None:
     assert found == [str(tmp_path / "x/1.png"), "2.png", str(tmp_path / "y/1.png")]
 
 
+def test_a_whole_path_that_is_a_relative_name_elsewhere_is_no_second_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x/1.png", "y/1.png", "z/x/1.png", "z/2.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    assert sources(["x", "y", "z"]) == ["x/1.png", "y/1.png", "2.png", "z/x/1.png"]
+    assert sources(["z", "y", "x"]) == ["2.png", "z/x/1.png", "y/1.png", "x/1.png"]
+
+
 @pytest.mark.parametrize(("given", "reason"), [("none.png", "no such file"), ("*.gif", "matches"), ("", "no sheets")])
 def test_what_is_not_there_is_listed_with_its_error(tmp_path: Path, given: str, reason: str) -> None:
     (tmp_path / "good").mkdir()
