@@ -414,7 +414,7 @@ def load_detector(name: str | None, device: str, *, threads: int | None = None) 
 def _calibration(classifier: models.Card, finder: models.Card | None) -> Calibration | None:
     """The calibration of a pair of models; None where it was not measured."""
     if classifier.measured_with == ((finder.tflite_sha256, finder.context_sha256) if finder else ("", "")):
-        return Calibration.from_card(classifier.calibration)
+        return Calibration.from_card(classifier.calibration, classifier.path)
     return None
 
 
