@@ -867,10 +867,13 @@ def main() -> None:
         _say("interrupted")
         sys.exit(errors.INTERRUPTED)
     except Exception as error:
-        if not _is_usage(error):
+        if _is_usage(error):
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(errors.UsageError.exit_code)
+        if not log.handlers or log.isEnabledFor(logging.DEBUG):  # a command that has no --verbose, or was given it
             raise
-        error.show()  # type: ignore[attr-defined]
-        sys.exit(errors.UsageError.exit_code)
+        _say(f"a bug came up ({type(error).__name__}: {error}); --verbose shows where: please report it with that")
+        sys.exit(errors.BUG)
 
 
 def program(words: Sequence[str]) -> typer.Typer:
