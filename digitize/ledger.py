@@ -11,7 +11,8 @@ A sheet counts as done when the ledger says so, and by then all that belongs to 
 its name is, and its content when whoever put it into the inbox, or the system, sees to that. Before anything is
 written, the ledger notes what is to be written and how long all.csv is: whoever finds such a note at the start knows
 that the one before was killed in the middle, cuts all.csv back to that length and begins this sheet again. Nothing else
-ever cuts a file, and none is replaced but the list of the pages of review.
+ever cuts a file, and none is replaced but the list of the pages of review. A sheet leaves failed/ when it is done anew
+that was locked or died, which is no fault of its content.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ OF_NAMES = frozenset(
     for name in "ENAMETOOLONG EINVAL EILSEQ ENOTDIR EISDIR EEXIST EACCES EPERM".split()  # noqa: SIM905
 )
 
-State = Literal["read", "failed"]
+# What became of a sheet: it failed for what it holds, could not be opened, or took its process along. The last two may
+# pass without a change of the content, so such a sheet may be read again.
+State = Literal["read", "failed", "locked", "died"]
 
 TABLES = (
     journal.READINGS,
@@ -60,7 +63,7 @@ TABLES = (
         path BLOB NOT NULL,   -- below the inbox, as the system spells it
         sha256 TEXT NOT NULL,
         name TEXT NOT NULL UNIQUE,  -- in the results
-        state TEXT NOT NULL,  -- read or failed
+        state TEXT NOT NULL,  -- `State`
         digits INTEGER NOT NULL,
         review INTEGER NOT NULL,
         error TEXT,
@@ -151,8 +154,13 @@ class Ledger:
         self._base: sqlite3.Connection | None = None
         self._torn = True  # whether something may have been left half done
 
-    def open(self, inbox: Path) -> None:
+    def open(self, inbox: Path, *, seconds: float = 0.0) -> None:
         """Make what is missing, and undo what one that was killed left half done.
+
+        Args:
+            inbox: the folder that is watched.
+            seconds: that a sheet may take; where these are more than the watch before gave, what died is looked at
+                again.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -165,8 +173,13 @@ class Ledger:
             self._mend()
             reviews.clear(self.outbox)
             reviews.write_index(self._connected(), self.outbox)
-            statement = "INSERT OR REPLACE INTO facts VALUES ('inbox', ?)"
-            self._connected().execute(statement, (os.fsencode(inbox).decode(errors="backslashreplace"),))
+            with self._transaction() as base:
+                before = base.execute("SELECT value FROM facts WHERE name = 'seconds'").fetchone()
+                if before is not None and seconds > float(before[0]):
+                    base.execute("DELETE FROM files WHERE state = 'died'")
+                name = os.fsencode(inbox).decode(errors="backslashreplace")
+                facts = (("inbox", name), ("seconds", repr(seconds)))
+                base.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts)
 
     def close(self) -> None:
         """Close the database."""
@@ -181,9 +194,9 @@ class Ledger:
             return {os.fsdecode(path): (size, mtime, state) for path, size, mtime, state in rows}
 
     def state_of(self, found: Found) -> State | None:
-        """What became of this content at this path; None where it is new."""
+        """What became of this content at this path; None where it is new, or may be read again."""
         with self._door():
-            sql = "SELECT state FROM listed WHERE path = ? AND sha256 = ?"
+            sql = "SELECT state FROM listed WHERE path = ? AND sha256 = ? AND state IN ('read', 'failed')"
             row = self._connected().execute(sql, (found.path, found.sha256)).fetchone()
             state: State | None = row[0] if row else None
             return state
@@ -266,13 +279,14 @@ class Ledger:
 
         return self._carry_out("read", found, write_all, settle)
 
-    def list_failed(self, found: Found, error: str, origin: Path) -> str:
+    def list_failed(self, found: Found, error: str, origin: Path, *, state: State = "failed") -> str:
         """Put a sheet that cannot be read into failed/ with the reason beside it; the reason alone where it is gone.
 
         Args:
             found: the file.
             error: one line that says why.
             origin: where it lies; may be gone, or not to be read.
+            state: why it failed.
 
         Returns:
             The name it has below failed/.
@@ -296,10 +310,10 @@ class Ledger:
             write.settle_folder(target.parent)
 
         def settle(base: sqlite3.Connection, name: str) -> None:
-            listing = _listing(found, name, "failed", (0, 0, error))
+            listing = _listing(found, name, state, (0, 0, error))
             base.execute("INSERT OR REPLACE INTO listed VALUES (?,?,?,?,?,?,?,?)", listing)
 
-        return self._carry_out("failed", found, write_all, settle)
+        return self._carry_out(state, found, write_all, settle)
 
     def whole(self) -> Whole:
         """Which sheets stand in all.csv, and how much of it is whole."""
@@ -389,6 +403,7 @@ class Ledger:
     ) -> str:
         """Write a sheet and list it; under a plain name where it is its own that cannot be written."""
         with self._door():
+            self._forgive(found)
             name = self._free_name(found.name, state)
             try:
                 self._carry_out_as(name, state, found, write_all, settle)
@@ -399,6 +414,18 @@ class Ledger:
                 self._carry_out_as(name, state, found, write_all, settle)
                 log.warning("%s: cannot be written under this name; it is listed as %s", wanted, name)
             return name
+
+    def _forgive(self, found: Found) -> None:
+        """Take a sheet out of failed/ that failed through no fault of its content, and is done anew now."""
+        where = "path = ? AND sha256 IN ('', ?) AND state IN ('locked', 'died')"
+        facts = (found.path, found.sha256)
+        names = self._connected().execute(f"SELECT name FROM listed WHERE {where}", facts).fetchall()
+        for (name,) in names:
+            self._unwrite("failed", name)
+        if names:  # not done any more: whoever comes after a kill tries it again
+            with self._transaction() as base:
+                base.execute(f"DELETE FROM listed WHERE {where}", facts)
+                base.execute("DELETE FROM files WHERE path = ?", (found.path,))
 
     def _carry_out_as(
         self,
@@ -538,11 +565,12 @@ def tally(base: sqlite3.Connection) -> Tally:
     digits, review = base.execute("SELECT TOTAL(digits), TOTAL(review) FROM listed").fetchone()
     inbox = base.execute("SELECT value FROM facts WHERE name = 'inbox'").fetchone()
     troubles = base.execute("SELECT path, error, tries FROM troubles ORDER BY path").fetchall()
-    last = base.execute("SELECT name, error FROM listed WHERE state = 'failed' ORDER BY at DESC LIMIT 5").fetchall()
+    last = base.execute("SELECT name, error FROM listed WHERE state <> 'read' ORDER BY at DESC LIMIT 5").fetchall()
+    read = counts.pop("read", 0)
     return Tally(
         inbox=inbox[0] if inbox else "",
-        read=counts.get("read", 0),
-        failed=counts.get("failed", 0),
+        read=read,
+        failed=sum(counts.values()),
         digits=int(digits),
         review=int(review),
         pages=reviews.count(base),

@@ -9,8 +9,9 @@ through states:
 
 Events of the file system only say where to look. What counts is what lies there: a file has settled when its size and
 time have stayed the same for a while, is looked at again after it was read, and a walk through the whole folder every
-few minutes finds whatever no event told of. Nothing that goes wrong with a file, a folder, the model or the disk ends
-the watch: it says so once a minute, keeps what waits, and goes on when it can.
+few minutes finds whatever no event told of, and what could not be opened and can be now. Nothing that goes wrong with
+a file, a folder, the model or the disk ends the watch: it says so once a minute, keeps what waits, and goes on when it
+can.
 """
 
 from __future__ import annotations
@@ -238,7 +239,7 @@ class _Watcher:
             held.enter_context(self._signals())
             held.callback(self._let_go_of_inbox)
             self._hold_inbox()
-            self._ledger.open(self._inbox)
+            self._ledger.open(self._inbox, seconds=self._options.sheet_timeout)
             held.callback(self._ledger.close)
             self._handled = self._ledger.handled()
             self._unseen = self._ledger.unseen()
@@ -326,7 +327,8 @@ class _Watcher:
         if file is None and done is not None and done[:2] == (found.size, found.mtime_ns):
             if done[2] == "read" and self._options.done != "keep":
                 self._put_away(found, "")
-            return
+            if done[2] != "locked" or not _opens(self._inbox / found.name):
+                return
         if file is None:
             file = self._files[found.name] = _File(found)
         elif file.state != "reading" and _differs(file.found, found):
@@ -605,12 +607,14 @@ class _Watcher:
             self._wait(file, pause)
             return
         tried = f" (tried {tries} times)" if tries > 1 else ""
-        name = self._ledger.list_failed(found, reading.error + tried, self._inbox / found.name)
+        origin = self._inbox / found.name
+        state: State = "died" if died else "locked" if reading.passing and not _opens(origin) else "failed"
+        name = self._ledger.list_failed(found, reading.error + tried, origin, state=state)
         log.error("%s%s", reading.error, tried)
         if reading.trace:
             log.debug("%s", reading.trace)
         self._counts.failed += 1
-        self._settled_as(found, "failed", name)
+        self._settled_as(found, state, name)
 
     def _settled_as(self, found: Found, state: State, name: str) -> None:
         """A file is done: note that, and put it away if it was read."""
@@ -864,6 +868,15 @@ def _found(inbox: Path, name: str) -> Found | None:
     except OSError:
         return None
     return Found(name, facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else None
+
+
+def _opens(path: Path) -> bool:
+    """Whether a file can be opened now: its size and time do not tell when it is let go of, or its rights change."""
+    try:
+        path.open("rb").close()
+    except OSError:
+        return False
+    return True
 
 
 def _differs(one: Found, other: Found) -> bool:

@@ -286,6 +286,44 @@ def test_what_may_pass_is_tried_again_and_then_fails(scene: Scene, content: byte
     assert f"tried {watch.TRIES} times" in scene.failures()["1.png"]
 
 
+def test_a_sheet_that_could_not_be_opened_is_read_as_soon_as_it_can_be(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens = open
+
+    def refuse(path: Any, *how: Any, **more: Any) -> Any:
+        if path == scene.inbox / "1.png":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opens(path, *how, **more)
+
+    scene.put("1.png", "904")
+    with monkeypatch.context() as locked:
+        locked.setattr("builtins.open", refuse)
+        locked.setattr("io.open", refuse)
+        assert scene.once() == Counts(failed=1)
+        assert scene.once() == Counts()
+        os.utime(scene.inbox / "1.png", (1, 1))
+        assert scene.once() == Counts(failed=1)
+        assert list(scene.failures()) == ["1.png"]
+        assert "failed: 1 sheets\n  1.png: " in watch.status(scene.outbox)
+    assert scene.once() == Counts(read=1), "neither its size nor its time has changed"
+    assert scene.listed() == {"1.png": "904"}
+    assert scene.files("failed") == []
+    assert "failed: 0 sheets" in watch.status(scene.outbox)
+
+
+def test_a_sheet_that_brought_its_process_down_is_read_again_when_touched_or_given_longer(scene: Scene) -> None:
+    scene.put("crash.png")
+    assert scene.once(sheet_timeout=60.0) == Counts(failed=1)
+    assert scene.once(sheet_timeout=60.0) == Counts()
+    assert scene.once(sheet_timeout=90.0) == Counts(failed=1)
+    assert scene.once(sheet_timeout=90.0) == Counts()
+    os.utime(scene.inbox / "crash.png", (1, 1))
+    assert scene.once(sheet_timeout=60.0) == Counts(failed=1)
+    assert scene.files("failed") == ["crash.png", "crash.png.json"]
+    assert "failed: 1 sheets" in watch.status(scene.outbox)
+
+
 def test_sheets_that_bring_their_process_down_fail_alone(scene: Scene) -> None:
     for name in ("a", "crash", "hungry", "endless", "bug", "z"):
         scene.put(f"{name}.png")
@@ -690,6 +728,30 @@ def test_a_sheet_that_cannot_be_written_under_its_name_is_listed_under_another(s
     assert sorted(notes) == ["a.png", "a.png/b.png"]
     assert (scene.outbox / "failed" / notes["a.png/b.png"]).read_text() == "dear reader"
     assert scene.heard.count("cannot be written under this name") == 2
+
+
+@pytest.mark.parametrize("at", ["_unwrite", "_carry_out_as"])
+def test_a_sheet_that_died_leaves_failed_when_it_is_read_even_after_a_kill(
+    scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    def kill(*_: object) -> None:
+        raise Killed
+
+    scene.put("1.png", "904")
+    found = Found("1.png", 1, 1, "aa")
+    book.list_failed(found, "it crashed", scene.inbox / "1.png", state="died")
+    assert book.state_of(found) is None
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, at, kill)
+        with pytest.raises(Killed):
+            book.list_read(found, "k", reading("904"))
+    book.close()
+    book.open(scene.inbox)
+    assert ("1.png" in book.handled()) == (at == "_unwrite")
+    assert book.list_read(found, "k", reading("904")) == "1.png"
+    assert book.state_of(found) == "read"
+    assert (book.tally().read, book.tally().failed) == (1, 0)
+    assert scene.files("failed") == []
 
 
 @pytest.mark.parametrize("state", ["read", "failed"])
