@@ -275,7 +275,7 @@ class Ledger:
             base.execute("INSERT OR REPLACE INTO readings VALUES (?, ?)", (key, journal.pack(reading)))
             counts = (len(digits), review, None)
             base.execute("INSERT INTO listed VALUES (?,?,?,?,?,?,?,?)", _listing(found, name, "read", counts))
-            reviews.put(base, name, key, reading.drawings)
+            reviews.put(base, name, key, reading.drawings, sure=len(digits) - review)
 
         return self._carry_out("read", found, write_all, settle)
 

@@ -86,13 +86,15 @@ def draw(gray: Gray, reading: PageReading, *, source: str = "", share: float = 0
 class Album:
     """What a page of review shows, gathered page by page."""
 
-    def __init__(self, *, share: float = 0.0) -> None:
+    def __init__(self, *, share: float = 0.0, beside: int = 0) -> None:
         """Begin an empty album.
 
         Args:
             share: of the digits that are ok, how many are mixed in to see how often these are wrong.
+            beside: how many digits are ok on sheets that are not put into it, as nothing of them was drawn.
         """
         self._share = share
+        self._accepted = beside
         self._pages: list[_Kept] = []
         self._crops: list[Crop] = []
         self._unshown = 0  # digits on pages of which nothing was drawn
@@ -115,6 +117,7 @@ class Album:
             reading: what was read on it.
             drawing: what `draw` made of it, with the same share.
         """
+        self._accepted += sum(digit.status == "ok" for *_, digit in reading.digits())
         if not drawing.picture:
             self._unshown += sum(1 for _ in reading.digits())
             return
@@ -168,7 +171,6 @@ class Album:
         self, places: list[tuple[int, int, int]], *, name: str, sha256: str, form: write.Format
     ) -> dict[str, Any]:
         pages, digits = [], []
-        accepted = 0
         for at, page in enumerate(self._pages):
             source = page.source
             if form == "csv":
@@ -177,7 +179,6 @@ class Album:
             pages.append([source, reading.number, reading.width, reading.height])
             spots = zip(_with_numbers(reading), reading.digits(), strict=True)
             for index, ((whole, digit), (line, number, position, _)) in enumerate(spots):
-                accepted += digit.status == "ok"
                 seen: list[int] = []
                 if index in page.shown:
                     crop = self._crops[page.shown[index]]
@@ -194,7 +195,7 @@ class Album:
                     ]
                 )
         results = {"name": name, "sha256": sha256, "digits": len(digits) + self._unshown}
-        sample = {"share": self._share, "accepted": accepted} if self._share else None
+        sample = {"share": self._share, "accepted": self._accepted} if self._share else None
         return {"results": results, "audit": sample, "pages": pages, "digits": digits}
 
 

@@ -5,7 +5,8 @@
     review/0001.json    the results of these sheets, which its corrections belong to
 
 A page is written once and never changed, so that whoever works on it loses nothing: what is read later goes onto the
-next one. Until then the ledger keeps what was drawn of sheets with doubtful digits; sheets without are on no page.
+next one. Until then the ledger keeps what was drawn of sheets with doubtful digits; sheets without are on no page, but
+their sure digits are counted on the next one, as the sample of these is drawn from them, too.
 
 Which sheets stand on a page is settled in the ledger before anything is written. Who comes after one that was killed in
 the middle writes that page again: the same bytes, unless it is of another version, with another model or --audit,
@@ -41,6 +42,10 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS pages (  -- that were written
         number INTEGER PRIMARY KEY, at TEXT NOT NULL, sheets INTEGER NOT NULL, looks INTEGER NOT NULL,
         first TEXT NOT NULL, last TEXT NOT NULL  -- names of sheets
+    )""",
+    """CREATE TABLE IF NOT EXISTS sure (  -- digits that are ok on sheets with nothing to look at
+        page INTEGER PRIMARY KEY,  -- that is being written, on which they are counted; 0 for the next one
+        digits INTEGER NOT NULL
     )""",
 )
 
@@ -79,11 +84,22 @@ def looks(drawings: tuple[Drawing, ...]) -> int:
     return sum(len(drawing.shown) for drawing in drawings)
 
 
-def put(base: sqlite3.Connection, name: str, key: str, drawings: tuple[Drawing, ...]) -> None:
-    """Keep what was drawn of a sheet, if there is something to look at; inside a transaction."""
+def put(base: sqlite3.Connection, name: str, key: str, drawings: tuple[Drawing, ...], *, sure: int) -> None:
+    """Keep what was drawn of a sheet, if there is something to look at; inside a transaction.
+
+    Args:
+        base: the ledger's database.
+        name: of the sheet in the results.
+        key: of its reading.
+        drawings: of its pages; none where the same content was read before, from which no sample is drawn twice.
+        sure: how many of its digits are ok.
+    """
     if wanted := looks(drawings):
         packed = journal.pack_drawings(drawings)
         base.execute("INSERT INTO unseen VALUES (?, ?, ?, NULL, ?)", (name, key, wanted, packed))
+    elif drawings:
+        sql = "INSERT INTO sure VALUES (0, ?) ON CONFLICT DO UPDATE SET digits = digits + excluded.digits"
+        base.execute(sql, (sure,))
 
 
 def unseen(base: sqlite3.Connection) -> Unseen:
@@ -114,6 +130,8 @@ def begin(base: sqlite3.Connection) -> int | None:
         if Unseen(len(chosen), wanted, size).fill_a_page:
             break
     base.executemany("UPDATE unseen SET page = ? WHERE name = ?", chosen)
+    if chosen:
+        base.execute("UPDATE sure SET page = ? WHERE page = 0", (number,))
     return number if chosen else None
 
 
@@ -135,7 +153,8 @@ def write_page(
     folder = outbox / FOLDER
     folder.mkdir(exist_ok=True)
     part, page = folder / f"{number:04d}.json", folder / f"{number:04d}.html"
-    album = review.Album(share=share)
+    (beside,) = base.execute("SELECT TOTAL(digits) FROM sure WHERE page = ?", (number,)).fetchone()
+    album = review.Album(share=share, beside=int(beside))
     readings = []
     for reading, drawings in _chosen(base, number):
         readings.append(reading)
@@ -157,6 +176,7 @@ def finish(base: sqlite3.Connection, number: int) -> None:
         (datetime.now(UTC).isoformat(timespec="seconds"), number),
     )
     base.execute("DELETE FROM unseen WHERE page = ?", (number,))
+    base.execute("DELETE FROM sure WHERE page = ?", (number,))
 
 
 def write_index(base: sqlite3.Connection, outbox: Path) -> None:

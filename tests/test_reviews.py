@@ -7,6 +7,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from scenes import Scene, drawn, open_scene
 from digitize import corrections, outbox, results, reviews, watch, write
 from digitize.errors import OutputError, UsageError
 from digitize.ledger import Found, Ledger
-from digitize.records import Box, Crop, Digit, Drawing, Line, Number, PageReading, SheetReading
+from digitize.records import Box, Crop, Digit, Drawing, Line, Number, PageReading, SheetReading, Status
 
 GENERATOR = write.Generator("0.1.0", "stub", "", {"dpi": 300.0})
 
@@ -106,6 +107,23 @@ def test_pages_of_a_sheet_without_doubts_are_not_shown_but_counted(scene: Scene)
     assert len(results.load(scene.outbox / "review" / "0001.json").sheets[0].pages) == 2
 
 
+def test_the_audit_counts_sure_digits_of_pages_and_sheets_that_are_not_shown(scene: Scene) -> None:
+    book = Ledger(scene.outbox)
+    book.open(scene.inbox)
+    shown = sheet("904", "a.png", status="ok")
+    shown = replace(shown, pages=shown.pages * 2, drawings=(*shown.drawings, Drawing()))
+    bare = replace(sheet("37", "b.png", status="ok"), drawings=(Drawing(),))
+    book.list_read(Found("b.png", 1, 1, "b.png"), "b.png", bare)
+    book.list_read(Found("copy.png", 1, 1, "b.png"), "b.png", replace(bare, drawings=()))
+    book.list_read(Found("a.png", 1, 1, "a.png"), "a.png", shown)
+    book.write_page(GENERATOR, share=0.5)
+    book.list_read(Found("c.png", 1, 1, "c.png"), "c.png", sheet("8", "c.png", status="ok"))
+    book.write_page(GENERATOR, share=0.5)
+    book.close()
+    accepted = [on_page(scene.outbox / "review" / f"{page}.html")["audit"]["accepted"] for page in ("0001", "0002")]
+    assert accepted == [3 + 3 + 2, 1]
+
+
 def test_what_is_read_later_goes_onto_another_page(scene: Scene) -> None:
     scene.put("1.png", "904")
     scene.once()
@@ -167,8 +185,8 @@ def test_all_of_review_may_be_put_away(scene: Scene) -> None:
 # A kill, a full disk
 
 
-def sheet(text: str, name: str) -> SheetReading:
-    digits = tuple(Digit(int(c), 0.5, 1, 0.25, "review", Box(9 * k, 1, 8, 9)) for k, c in enumerate(text))
+def sheet(text: str, name: str, *, status: Status = "review") -> SheetReading:
+    digits = tuple(Digit(int(c), 0.5, 1, 0.25, status, Box(9 * k, 1, 8, 9)) for k, c in enumerate(text))
     page = PageReading(1, 99, 20, (Line((Number(digits),)),))
     crop = Crop(Box(0, 0, 9, 9), png(), 4, 3, (1, 0.5))
     shown = tuple((k, 0) for k in range(len(text)))
