@@ -153,6 +153,7 @@ class Ledger:
         self._own = outbox / OWN_FOLDER
         self._base: sqlite3.Connection | None = None
         self._torn = True  # whether something may have been left half done
+        self._unlisted: reviews.Written | None = None  # a page of review that is written, and not in the list yet
 
     def open(self, inbox: Path, *, seconds: float = 0.0) -> None:
         """Make what is missing, and undo what one that was killed left half done.
@@ -341,14 +342,17 @@ class Ledger:
             OutputError: it cannot be written; nothing is lost, and it can be tried again.
         """
         with self._door():
-            with self._transaction() as base:
-                number = reviews.begin(base)
-            if number is None:
-                return None
-            written = reviews.write_page(base, self.outbox, number, generator, share=share)
-            with self._transaction() as base:
-                reviews.finish(base, number)
-            reviews.write_index(base, self.outbox)
+            if self._unlisted is None:
+                with self._transaction() as base:
+                    number = reviews.begin(base)
+                if number is None:
+                    return None
+                written = reviews.write_page(base, self.outbox, number, generator, share=share)
+                with self._transaction() as base:
+                    reviews.finish(base, number)
+                self._unlisted = written
+            reviews.write_index(self._connected(), self.outbox)
+            written, self._unlisted = self._unlisted, None
             return written
 
     def take_away(self, origin: Path, name: str) -> None:

@@ -235,16 +235,16 @@ def test_a_page_that_a_kill_left_half_done_is_written_again(
     assert (scene.outbox / "review" / "index.html").read_text().count("href=") == 2
 
 
-def test_a_page_that_cannot_be_written_is_written_later(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = reviews.write_page
+@pytest.mark.parametrize("at", ["write_page", "write_index"])
+def test_a_page_that_cannot_be_written_is_written_later(scene: Scene, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    writes = getattr(reviews, at)
 
     def fail(*_: object, **__: object) -> None:
-        monkeypatch.setattr("digitize.reviews.write_page", page)
+        monkeypatch.setattr(reviews, at, writes)
         raise OutputError("review/0001.json: cannot be written: No space left on device; make room")
 
-    monkeypatch.setattr("digitize.reviews.write_page", fail)
-
     def arrive() -> None:
+        monkeypatch.setattr(reviews, at, fail)
         scene.put("1.png", "904")
         scene.heard.wait("No space left")
         scene.heard.wait("can be written again")
@@ -252,6 +252,7 @@ def test_a_page_that_cannot_be_written_is_written_later(scene: Scene, monkeypatc
 
     scene.play(arrive)
     assert pages_of(scene) == {"0001": ["1.png"]}
+    assert 'href="0001.html"' in (scene.outbox / "review" / "index.html").read_text()
 
 
 # Back into the rows
