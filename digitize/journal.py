@@ -15,14 +15,15 @@ import logging
 import sqlite3
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from digitize import sheets, stopwatch, write
-from digitize.errors import OutputError, SheetError
+from digitize.errors import SheetError
 from digitize.records import Box, Crop, Digit, Drawing, Line, Number, PageReading, SheetReading
 from digitize.stopwatch import Stopwatch
 
@@ -272,31 +273,50 @@ class Resumption:
     ) -> Iterator[tuple[SheetReading, bool]]:
         """Read what the journal does not hold, and keep it; take the rest from there. The order is that of the sheets.
 
+        Should the journal fail in the middle, what it held and was not taken yet is read after all.
+
         Args:
             found: the sheets.
-            read: reads some, in order.
+            read: reads some, in order; is called anew when it has come to its end, if at all.
 
         Yields:
             Readings, each with whether it came from the journal.
         """
+        waiting = iter(found)
         turns: list[tuple[sheets.Sheet, str]] = []  # whose turn has not come, and the key of what is kept
-        hopeful = self.journal.kept > 0
+        hopeful, whole = self.journal.kept > 0, True
 
         def unread() -> Iterator[sheets.Sheet]:
-            for sheet in found:
+            while whole and (sheet := next(waiting, None)) is not None:
                 key = self._kept(sheet) if hopeful else ""
                 turns.append((sheet, key))
                 if not key:
                     yield sheet
 
-        for fresh in read(unread()):
-            yield from self._give(turns)
+        ahead: list[SheetReading] = []
+        readings = read(unread())
+        for fresh in readings:
+            whole = yield from self._give(turns)
+            if not whole:  # no more is handed in, so that what is in hand can be waited for
+                ahead = [fresh, *readings]
+                break
             turns.pop(0)
-            if fresh.error is None:
-                with self.watch("write"):
-                    self.journal.put(self.key(fresh.sha256, fresh.source), fresh)
-            yield fresh, False
-        yield from self._give(turns)
+            yield self._keep(fresh), False
+        else:
+            whole = yield from self._give(turns)
+        if not whole:
+            again = read(chain([sheet for sheet, key in turns if key], waiting))
+            for _, key in turns:
+                yield self._keep(next(again) if key else ahead.pop(0)), False
+            for fresh in again:
+                yield self._keep(fresh), False
+
+    def _keep(self, fresh: SheetReading) -> SheetReading:
+        """A reading that was just made, once it is kept."""
+        if fresh.error is None:
+            with self.watch("write"):
+                self.journal.put(self.key(fresh.sha256, fresh.source), fresh)
+        return fresh
 
     def _kept(self, sheet: sheets.Sheet) -> str:
         """The key under which a sheet's reading is kept; empty where it is not."""
@@ -306,11 +326,13 @@ class Resumption:
             return ""
         return key if self.journal.get(key, sheet.source) else ""
 
-    def _give(self, turns: list[tuple[sheets.Sheet, str]]) -> Iterator[tuple[SheetReading, bool]]:
-        """The kept readings whose turn it is."""
+    def _give(self, turns: list[tuple[sheets.Sheet, str]]) -> Generator[tuple[SheetReading, bool], None, bool]:
+        """The kept readings whose turn it is; returns whether all of them were still there."""
         while turns and turns[0][1]:
-            sheet, key = turns.pop(0)
+            sheet, key = turns[0]
             reading = self.journal.get(key, sheet.source)
             if reading is None:
-                raise OutputError(f"{sheet.source}: its reading was taken out of the journal meanwhile; scan again")
+                return False
+            turns.pop(0)
             yield replace(reading, source=sheet.source), True
+        return True

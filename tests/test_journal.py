@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -167,6 +169,41 @@ def test_the_order_is_that_of_the_sheets_whatever_is_kept(tmp_path: Path) -> Non
     assert [one.source for one, _ in given_back] == [sheet.source for sheet in found]
     assert asked == ["0.png", "3.png", "4.png", "6.png"]
     assert [kept for _, kept in given_back] == [k in (1, 2, 5, 7) for k in range(8)]
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 99])
+@pytest.mark.parametrize("fails_at", range(7))
+def test_where_a_journal_fails_in_the_middle_the_rest_is_read_again(tmp_path: Path, fails_at: int, ahead: int) -> None:
+    found = []
+    for k in range(7):
+        (tmp_path / f"{k}.png").write_bytes(b"%d" % k)
+        found.append(Sheet(f"{k}.png", path=tmp_path / f"{k}.png"))
+    reading_now = 0
+
+    def read(some: Iterable[Sheet]) -> Iterator[SheetReading]:
+        nonlocal reading_now
+        reading_now += 1
+        assert reading_now == 1, "one process, or pool of them, reads one row of sheets at a time"
+        waiting = iter(some)
+        while batch := list(islice(waiting, ahead)):
+            yield from (reading(sheet.source, sha256(sheet.origin)) for sheet in batch)
+        reading_now -= 1
+
+    def fail() -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    first = Resumption(Journal(tmp_path / "j"), "m")
+    list(first.read([found[k] for k in (0, 2, 3, 6)], read))
+    first.journal.close(remove=False)
+    again = Resumption(Journal(tmp_path / "j"), "m")
+    given_back = []
+    for one, kept in again.read(found, read):
+        given_back.append((one, kept))
+        if len(given_back) == fails_at:
+            again.journal._tried(fail)
+    again.journal.close(remove=True)
+    assert [one for one, _ in given_back] == [reading(sheet.source, sha256(sheet.origin)) for sheet in found]
+    assert [kept for _, kept in given_back] == [k in (0, 2, 3, 6) and k < (fails_at or 7) for k in range(7)]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
