@@ -213,7 +213,9 @@ class Ledger:
         """What was read before of the same content, whatever its name."""
         with self._door():
             row = self._connected().execute("SELECT reading FROM readings WHERE key = ?", (key,)).fetchone()
-            return journal.unpack(row[0], source) if row else None
+            with suppress(ValueError):  # damaged, or of another version: the sheet is read again
+                return journal.unpack(row[0], source) if row else None
+            return None
 
     def names_of(self, sha256: str) -> list[str]:
         """Under which names a content is listed as read."""

@@ -16,6 +16,7 @@ which stand on it, too. Only then are the drawings let go. All functions work on
 from __future__ import annotations
 
 import html
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,6 +26,8 @@ from pathlib import Path
 
 from digitize import journal, review, sheets, write
 from digitize.records import Drawing, SheetReading
+
+log = logging.getLogger("digitize")
 
 FOLDER = "review"
 INDEX = "index.html"
@@ -209,10 +212,15 @@ def clear(outbox: Path) -> None:
 
 
 def _chosen(base: sqlite3.Connection, number: int) -> Iterator[tuple[SheetReading, tuple[Drawing, ...]]]:
-    """The sheets of a page, in the order in which they were read."""
+    """The sheets of a page, in the order in which they were read; what is damaged is said, and holds up no other."""
     statement = """
         SELECT unseen.name, readings.reading, unseen.drawings FROM unseen JOIN readings USING (key)
         WHERE unseen.page = ? ORDER BY unseen.rowid
     """
     for name, reading, drawings in base.execute(statement, (number,)):
-        yield journal.unpack(reading, name), journal.unpack_drawings(drawings)
+        try:
+            chosen = journal.unpack(reading, name), journal.unpack_drawings(drawings)
+        except ValueError as error:  # or of another version
+            log.warning("%s: is on no page of review (%s); digitize review make shows its results", name, error)
+            continue
+        yield chosen

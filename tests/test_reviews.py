@@ -255,6 +255,24 @@ def test_a_page_that_cannot_be_written_is_written_later(scene: Scene, monkeypatc
     assert 'href="0001.html"' in (scene.outbox / "review" / "index.html").read_text()
 
 
+@pytest.mark.parametrize(("table", "column"), [("readings", "reading"), ("unseen", "drawings")])
+def test_what_is_damaged_in_the_ledger_costs_one_sheet_its_place_on_a_page(
+    scene: Scene, table: str, column: str
+) -> None:
+    book = Ledger(scene.outbox)
+    book.open(scene.inbox)
+    for name in ("a.png", "b.png"):
+        book.list_read(Found(name, 1, 1, name), name, sheet("904", name))
+    book._connected().execute(f"UPDATE {table} SET {column} = x'00' WHERE key = 'a.png'")
+    assert (book.reading("a.png", "c.png") is None) == (table == "readings"), "it is read again"
+    written = book.write_page(GENERATOR)
+    assert (written.sheets, written.looks) == (1, 3)
+    assert book.write_page(GENERATOR) is None
+    book.close()
+    assert pages_of(scene) == {"0001": ["b.png"]}
+    assert scene.heard.count("a.png: is on no page of review") == 1
+
+
 # Back into the rows
 
 
