@@ -395,8 +395,8 @@ def load_scanner(
         log.warning("%s judges each place by itself; digitize calibrate --context mends that", finder.card.name)
     calibration = _calibration(classifier.card, finder.card if finder else None)
     if calibration is None:
-        name = classifier.card.name
-        log.warning("%s was not calibrated with this detector: confidences are the networks' own", name)
+        name, how = classifier.card.name, "with this detector" if finder else "without a detector"
+        log.warning("%s was not calibrated %s: confidences are the networks' own", name, how)
         calibration = Calibration.plain()
     if max_error is not None:
         settings = replace(settings, review_below=calibration.threshold_for(max_error))
@@ -413,7 +413,8 @@ def load_detector(name: str | None, device: str, *, threads: int | None = None) 
 
 def _calibration(classifier: models.Card, finder: models.Card | None) -> Calibration | None:
     """The calibration of a pair of models; None where it was not measured."""
-    if classifier.measured_with == ((finder.tflite_sha256, finder.context_sha256) if finder else ("", "")):
+    pair = (finder.tflite_sha256, finder.context_sha256) if finder else ("", "")
+    if "belief" in classifier.calibration and classifier.measured_with == pair:  # a new card has a temperature alone
         return Calibration.from_card(classifier.calibration, classifier.path)
     return None
 

@@ -284,6 +284,10 @@ def test_a_curve_holds_for_the_pair_that_it_was_measured_with(
         assert "not calibrated" not in caplog.text
         assert batch.run(job()).review == 0
     assert "not calibrated with this detector" in caplog.text
+    card.write_text(json.dumps({**content, "calibration": {"temperature": 1.0}}))
+    with caplog.at_level(logging.WARNING, logger="digitize"):
+        batch.run(job(detector=batch.NO_DETECTOR))
+    assert "not calibrated without a detector" in caplog.text
     finder = models.load_card(models.find(models.DEFAULT_DETECTOR))
     pair = {"detector_sha256": finder.tflite_sha256, "context_sha256": "another"}
     card.write_text(json.dumps({**content, "calibration": {"temperature": 1.0, **curve, "measured_on": pair}}))
