@@ -358,18 +358,20 @@ class Ledger:
             return written
 
     def take_away(self, origin: Path, name: str) -> None:
-        """Move a sheet that was read into done/.
+        """Move a sheet that was read into done/; under a plain name where a file there is called like its folder.
 
         Raises:
             OutputError: it cannot be moved; it stays where it is.
         """
         with self._door():
-            target = self.outbox / DONE / name
-            number = FIRST_NUMBER
-            while target.exists():
-                target = self.outbox / DONE / f"{name}~{number}"
-                number += 1
-            _make_folder(target.parent)
+            target = _free(self.outbox / DONE / name)
+            try:
+                _make_folder(target.parent)
+            except OSError as error:
+                if not _is_of_name(error):
+                    raise
+                target = _free(self.outbox / DONE / _plain_name(name))
+                log.warning("%s: cannot be put into done/ under this name; it is %s there", name, target.name)
             try:
                 origin.rename(target)
                 write.settle_folder(target.parent)
@@ -416,7 +418,7 @@ class Ledger:
             except (OSError, OutputError) as error:
                 if not _is_of_name(error):
                     raise
-                name, wanted = self._free_name(_plain_name(found), state), name
+                name, wanted = self._free_name(_plain_name(found.name), state), name
                 self._carry_out_as(name, state, found, write_all, settle)
                 log.warning("%s: cannot be written under this name; it is listed as %s", wanted, name)
             return name
@@ -642,9 +644,17 @@ def _is_of_name(error: OSError | OutputError) -> bool:
     return isinstance(cause, OSError) and cause.errno in OF_NAMES
 
 
-def _plain_name(found: Found) -> str:
+def _plain_name(name: str) -> str:
     """A name that every file system takes, the same for the same path."""
-    return f"sheet-{hashlib.sha256(found.path).hexdigest()[:16]}{Path(found.name).suffix.lower()}"
+    return f"sheet-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}{Path(name).suffix.lower()}"
+
+
+def _free(target: Path) -> Path:
+    """A path itself, or with a number where something lies there."""
+    free, number = target, FIRST_NUMBER
+    while free.exists():
+        free, number = target.with_name(f"{target.name}~{number}"), number + 1
+    return free
 
 
 def _now() -> str:

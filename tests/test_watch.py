@@ -834,6 +834,17 @@ def test_a_sheet_that_cannot_be_taken_away_is_not_copied_again_and_again(
     assert origin.read_bytes() == b"a sheet"
 
 
+def test_a_sheet_whose_folder_is_called_like_one_that_is_done_is_put_away(scene: Scene, book: Ledger) -> None:
+    for name in ("a.png", "a.png/b.png", "a.png/b.png"):
+        (scene.place / "sheet").write_text(name)
+        book.take_away(scene.place / "sheet", name)
+    first, second, third = scene.files("done")
+    assert (first, third) == ("a.png", f"{second}~2")
+    assert (scene.outbox / "done" / second).read_text() == "a.png/b.png"
+    assert second.startswith("sheet-")
+    assert second.endswith(".png")
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing that the ledger would catch."""
 
