@@ -175,15 +175,17 @@ def status(outbox: Path) -> str:
         tally, handled = book.tally(), book.handled()
     finally:
         book.close()
-    inbox = Path(tally.inbox)
+    inbox = Path(tally.inbox) if tally.inbox else None  # a watch that was ended before it began has noted none
     running = {True: "a watch is running", False: "no watch runs", None: "whether a watch runs is not known"}
-    lines = [f"{inbox} -> {outbox}: {running[_is_held(own / ledger.LOCK_FILE)]}"]
+    lines = [f"{inbox or 'no inbox yet'} -> {outbox}: {running[_is_held(own / ledger.LOCK_FILE)]}"]
     lines.append(f"read: {tally.read} sheets, {tally.digits} digits, {tally.review} to review")
     beside = f"; {tally.unseen} sheets wait for the next" if tally.unseen else ""
     lines.append(f"to look at: {tally.pages} pages written into {outbox / reviews.FOLDER}{beside}")
     lines.append(f"failed: {tally.failed} sheets")
     lines += [f"  {name}: {error}" for name, error in tally.last_failures]
-    if inbox.is_dir():
+    if inbox is None:
+        lines.append("waiting: not known, no inbox is noted")
+    elif inbox.is_dir():
         missed: list[Path] = []
         there = list(_walk(inbox, miss=lambda path, _: missed.append(path)))
         waiting = [found for found in there if handled.get(found.name, ())[:2] != (found.size, found.mtime_ns)]
@@ -192,7 +194,7 @@ def status(outbox: Path) -> str:
     else:
         lines.append(f"waiting: not known, {inbox} is not there")
     for name, error, tries in tally.troubles:
-        if not inbox.is_dir() or _found(inbox, name) is not None:  # else it has gone since
+        if inbox is None or not inbox.is_dir() or _found(inbox, name) is not None:  # else it has gone since
             lines.append(f"  {name}: tried {tries} times: {error}")
     return encoded("\n".join(lines)).decode()  # names that are no text, too
 

@@ -982,6 +982,20 @@ def test_the_status_says_what_was_read_failed_and_is_waiting(scene: Scene) -> No
         watch.status(scene.inbox)
 
 
+def test_the_status_of_a_watch_that_never_began_counts_no_other_folder(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scene.outbox / ledger.OWN_FOLDER).mkdir(parents=True)
+    book = Ledger(scene.outbox)
+    book.handled()
+    book.close()
+    scene.put("1.png")
+    monkeypatch.chdir(scene.inbox)
+    said = watch.status(scene.outbox)
+    assert said.startswith("no inbox yet -> ")
+    assert said.endswith("waiting: not known, no inbox is noted")
+
+
 def test_names_that_are_no_text_are_listed(scene: Scene) -> None:
     name = os.fsdecode(b"\xff.png")
     try:
