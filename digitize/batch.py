@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -78,7 +79,7 @@ class Allowance:
 
     def of(self, total: int) -> int:
         """How many of `total` sheets that is."""
-        return int(self.percent * total / 100) if self.count is None else self.count
+        return int(Fraction(str(self.percent)) * total / 100) if self.count is None else self.count
 
 
 @dataclass(frozen=True, slots=True)

@@ -435,7 +435,10 @@ def test_a_result_that_is_there_need_not_be_made_again(job: Any, tmp_path: Path)
         batch.run(job(per_sheet=tmp_path / "each", policy=Policy(existing="skip")))
 
 
-@pytest.mark.parametrize(("text", "total", "most"), [("0", 9, 0), ("3", 9, 3), ("25%", 8, 2), ("0.5%", 1000, 5)])
+@pytest.mark.parametrize(
+    ("text", "total", "most"),
+    [("0", 9, 0), ("3", 9, 3), ("25%", 8, 2), ("0.5%", 1000, 5), ("64.6%", 500, 323), ("64.5999999%", 500, 322)],
+)
 def test_how_many_may_fail_is_read(text: str, total: int, most: int) -> None:
     assert Allowance.parse(text).of(total) == most
 
