@@ -541,7 +541,8 @@ def evaluate(
     paths = [corpora.parse_source(one).path for one in data or ()] or [known.find_mnist()]
     images, labels = corpora.labelled(paths)
     outcome = evaluation.evaluate(folder, images, labels)
-    digits = f"{len(labels)} test digits of {', '.join(str(path) for path in paths)}"
+    kind = "digits" if data else "test digits"  # a set without a test part is measured on all it has
+    digits = f"{len(labels)} {kind} of {', '.join(str(path) for path in paths)}"
     typer.echo(
         f"{outcome.accuracy:.4f} of {digits} right, loss {outcome.loss:.4f}, {outcome.digits_a_second:,.0f} a second"
     )

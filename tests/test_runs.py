@@ -402,7 +402,7 @@ def test_the_command_line_lists_shows_verifies_and_reports(
     assert "agree on 40 of 40 tiles" in said
     code, said = digitize("evaluate", "mine", "--data", str(mnist), "--report", "told")
     assert code == 0
-    assert "of 60 test digits" in said
+    assert "of 60 digits of" in said, "which may have no test part"
     assert (tmp_path / "told" / "curves.png").is_file()  # the model's own history
     with (tmp_path / "models" / "mine" / models.TFLITE_FILE).open("ab") as stream:
         stream.write(b"!")
