@@ -92,12 +92,13 @@ def log_loss(probabilities: Probabilities, labels: NDArray[np.uint8]) -> float:
 
 
 def keras_probabilities(folder: Path, tiles: Tiles) -> Probabilities:
-    """What a model's Keras file gives, on whatever device Keras takes: float32 (N, classes)."""
+    """What a model's Keras file gives on the CPU, as a GPU may round to 10 bits (TF32): float32 (N, classes)."""
     import keras
 
     views = models.load_card(folder).views
-    model = keras.models.load_model(folder / models.KERAS_FILE, compile=False)
-    return np.asarray(model.predict(tiles[..., :views], batch_size=KERAS_BATCH, verbose=0), np.float32)
+    with keras.device("cpu"):
+        model = keras.models.load_model(folder / models.KERAS_FILE, compile=False)
+        return np.asarray(model.predict(tiles[..., :views], batch_size=KERAS_BATCH, verbose=0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ def agreement(folder: Path, images: NDArray[np.uint8], *, device: str = "cpu") -
     Args:
         folder: a model folder.
         images: uint8 (N, 28, 28), or tiles (N, 28, 28, 2).
-        device: what runs the Keras file, "gpu" or "gpu:N" as in scanning, or "cpu", Keras's own.
+        device: what runs the Keras file: "cpu", or "gpu" or "gpu:N" as in scanning.
 
     Returns:
         How alike they are; they are meant to name the same digits, with probabilities within 1e-3.

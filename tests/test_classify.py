@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,7 +226,17 @@ def test_evaluation_needs_as_many_labels(folder: Path) -> None:
         evaluate.evaluate(folder, some_tiles(40), np.zeros(39, np.uint8))
 
 
-def test_agreement_of_a_fresh_model(folder: Path) -> None:
+def test_agreement_of_a_fresh_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    device, asked = keras.device, []
+
+    def noted(name: str) -> Any:
+        asked.append(name)
+        return device(name)
+
+    monkeypatch.setattr(keras, "device", noted)
     found = evaluate.agreement(folder, some_tiles(50))
+    assert (asked, found.devices[0]) == (["cpu"], "CPU, Keras"), "also where Keras would take a GPU"
     assert (found.tiles, found.different) == (50, 0)
     assert found.largest < 1e-4
