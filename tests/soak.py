@@ -309,7 +309,7 @@ def standing(book: Path) -> Counter[str]:
         return Counter()
     with contextlib.closing(sqlite3.connect(f"file:{book}?mode=ro", uri=True, timeout=10)) as base:
         try:
-            listed = dict(base.execute("SELECT state, COUNT(*) FROM files GROUP BY state"))
+            listed = dict(base.execute("SELECT IIF(state = 'read', 'read', 'failed'), COUNT(*) FROM files GROUP BY 1"))
             return Counter(listed | {"trouble": base.execute("SELECT COUNT(*) FROM troubles").fetchone()[0]})
         except sqlite3.OperationalError:  # its tables are still being made
             return Counter()
