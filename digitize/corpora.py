@@ -29,9 +29,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digitize import datasets, known
+from digitize import datasets, known, sheets
 from digitize.datasets import DIGITS, FILES, NONE_FOLDER, Images, Labels, Mnist
-from digitize.errors import DatasetError, UsageError
+from digitize.errors import DatasetError, SheetError, UsageError
 from digitize.hands import Pen, PenSet, draw_strokes, read_pendigits, sane_digits
 from digitize.normalise import fit_digit
 from digitize.records import NO_DIGIT, TILE_SIDE, Mask
@@ -340,7 +340,7 @@ def _read_npz(path: Path, content: bytes) -> Corpus:
     if {"images", "labels"} <= arrays.keys():
         images, labels = arrays["images"], arrays["labels"]
         _check_images(path, images, labels, most=NO_DIGIT)
-        return Corpus(path, _inked(images), labels.astype(np.uint8), *_nothing(), None, hashes)
+        return Corpus(path, _inked(path, images, labels), labels.astype(np.uint8), *_nothing(), None, hashes)
     wanted = ", ".join(NPZ_ARRAYS.values())
     raise DatasetError(f"{path} holds the arrays {sorted(arrays)}, expected {wanted}, or images and labels")
 
@@ -356,12 +356,32 @@ def _check_images(path: Path, images: NDArray[Any], labels: NDArray[Any], *, mos
         raise DatasetError(f"{path} has labels from {labels.min()} to {labels.max()}, expected 0 to {most}")
 
 
-def _inked(images: Images) -> Images:
+def _inked(path: Path, images: Images, labels: NDArray[Any]) -> Images:
     """Images as they came where the paper is 0, else, as scans are, brought into MNIST's form one by one."""
     border = np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1)
     if np.median(border) < 128:
         return images
-    return np.stack([fit_digit(_mask_of(image)) for image in images])
+    pairs = zip(images, labels, strict=True)
+    return np.stack([_fitted(image, f"{path}, image {k}", int(label)) for k, (image, label) in enumerate(pairs)])
+
+
+def _fitted(gray: NDArray[np.uint8], name: str, label: int) -> NDArray[np.uint8]:
+    """The digit of a picture in MNIST's form, uint8 (28, 28); the middle of one that is blank, if it is to be none.
+
+    Raises:
+        DatasetError: there is no ink where there should be a digit; `name` is named.
+    """
+    mask = _mask_of(gray)
+    if not mask.any():
+        _require_none(name, label)
+        mask[gray.shape[0] // 2, gray.shape[1] // 2] = True
+    return fit_digit(mask)
+
+
+def _require_none(name: str, label: int) -> None:
+    """Refuse the label of a picture that is blank, unless it says so."""
+    if label != NO_DIGIT:
+        raise DatasetError(f"{name} is blank, and labelled {label}: delete it, or label it {NONE_FOLDER!r}")
 
 
 def _mask_of(gray: NDArray[np.uint8]) -> Mask:
@@ -371,11 +391,7 @@ def _mask_of(gray: NDArray[np.uint8]) -> Mask:
     share = float(np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]]).mean())
     if 1 - CLEAR_BORDER < share < CLEAR_BORDER:
         share = float(light.mean())
-    mask = ~light if share > 0.5 else light
-    if not mask.any() or mask.all():  # a blank picture, of no digit: its middle stands for it
-        mask = np.zeros(gray.shape, bool)
-        mask[gray.shape[0] // 2, gray.shape[1] // 2] = True
-    return mask
+    return ~light if share > 0.5 else light
 
 
 def _read_classes(folder: Path) -> Corpus:
@@ -395,7 +411,7 @@ def _read_classes(folder: Path) -> Corpus:
     for picture in pictures:
         grays.append(_read_gray(picture))
         digest.update(f"{picture.parent.name}/{picture.name}\0".encode() + picture.read_bytes())
-    images, surroundings = _both_views(folder, pictures, grays)
+    images, surroundings = _both_views(folder, pictures, grays, labels)
     return Corpus(
         folder,
         images,
@@ -408,7 +424,7 @@ def _read_classes(folder: Path) -> Corpus:
 
 
 def _both_views(
-    folder: Path, pictures: list[Path], grays: list[NDArray[np.uint8]]
+    folder: Path, pictures: list[Path], grays: list[NDArray[np.uint8]], labels: list[int]
 ) -> tuple[Images, NDArray[np.uint8] | None]:
     """The digits of a folder's pictures, and their surroundings where the pictures are tiles of `review export`.
 
@@ -417,7 +433,7 @@ def _both_views(
     """
     exported = [gray.shape == (TILE_SIDE, 2 * TILE_SIDE) for gray in grays]
     if not any(exported):
-        return np.stack([_digit_of(gray) for gray in grays]), None
+        return np.stack([_digit_of(*one) for one in zip(grays, pictures, labels, strict=True)]), None
     if not all(exported):
         tile, other = pictures[exported.index(True)], pictures[exported.index(False)]
         raise DatasetError(
@@ -430,25 +446,21 @@ def _both_views(
 
 
 def _read_gray(path: Path) -> NDArray[np.uint8]:
-    """A picture, flattened on white: uint8 (H, W)."""
-    from PIL import Image
-
+    """A picture as it is scanned, upright and flattened on white: uint8 (H, W)."""
     try:
-        with Image.open(path) as picture:
-            flat = picture.convert("RGBA") if picture.has_transparency_data else picture
-            if flat.mode == "RGBA":
-                flat = Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat)
-            return np.asarray(flat.convert("L"), np.uint8)
-    except (OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{path} is no picture that can be read ({error}): mend or delete it") from error
+        return next(sheets.load(path, source=str(path), pages=sheets.PageRange(((1, 1),)))).gray
+    except SheetError as error:
+        raise DatasetError(str(error)) from error
 
 
-def _digit_of(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _digit_of(gray: NDArray[np.uint8], path: Path, label: int) -> NDArray[np.uint8]:
     """One digit: a picture in MNIST's form as it is, any other cut out of its paper and normalised."""
     border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
     if gray.shape == (TILE_SIDE, TILE_SIDE) and not border.any():
+        if not gray.any():
+            _require_none(str(path), label)
         return gray
-    return fit_digit(_mask_of(gray))
+    return _fitted(gray, str(path), label)
 
 
 # --------------------------------------------------------------------------------------------------------- archives

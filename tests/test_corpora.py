@@ -140,6 +140,39 @@ def test_a_folder_of_classes_takes_the_road_of_scanning(tmp_path: Path) -> None:
     assert found.labelled[1].size == 20
 
 
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_pictures_of_16_bits_are_read_as_scans_of_16_bits_are(tmp_path: Path, kind: str) -> None:
+    plain = class_folder(tmp_path / "plain", range(2))
+    deep = tmp_path / "deep"
+    for path in plain.rglob("*.png"):
+        place = deep / path.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        wide = np.asarray(Image.open(path)).astype(np.uint16) * 257
+        Image.fromarray(wide).save(place / f"{path.stem}.{kind}")
+    found, expected = (corpora.read_corpus(folder).train_images for folder in (deep, plain))
+    assert (found[::2] == expected[::2]).all()  # the drawn ones; a tile's brightest pixel need not be white
+    assert (found[1::2].astype(bool) == expected[1::2].astype(bool)).all()
+
+
+def test_a_picture_that_lies_on_its_side_is_turned(tmp_path: Path) -> None:
+    plain = class_folder(tmp_path / "plain", range(8))
+    turned = tmp_path / "turned"
+    for path in plain.rglob("drawn.png"):
+        (turned / path.parent.name).mkdir(parents=True)
+        picture = Image.open(path)
+        exif = picture.getexif()
+        exif[0x0112] = 6
+        picture.transpose(Image.Transpose.ROTATE_90).save(turned / path.parent.name / path.name, exif=exif)
+    found, expected = corpora.read_corpus(turned).train_images, corpora.read_corpus(plain).train_images[::2]
+    assert (found == expected).all()
+
+
+def test_a_blank_picture_may_be_no_digit(tmp_path: Path) -> None:
+    found = corpora.read_corpus(blank(tmp_path / "own", "none", 255))
+    assert found.train_labels.tolist() == [0, 0, 1, 1, 10]
+    assert corpora.read_corpus(light_npz(tmp_path / "x.npz", 10)).train_labels.tolist() == [1, 1, 1, 10]
+
+
 def test_paper_is_told_from_ink_where_ink_reaches_the_border() -> None:
     gray = np.full((28, 28), 250, np.uint8)
     gray[:, 12:16] = gray[0] = gray[-1] = 90  # an I with serifs: more than half of the border is ink
@@ -317,6 +350,22 @@ def broken_picture(folder: Path) -> Path:
     return folder
 
 
+def blank(folder: Path, name: str, value: int, side: int = 40) -> Path:
+    """Pictures, one of them of one value all over."""
+    class_folder(folder, range(2))
+    (folder / name).mkdir(exist_ok=True)
+    Image.fromarray(np.full((side, side), value, np.uint8)).save(folder / name / "blank.png")
+    return folder
+
+
+def light_npz(path: Path, label: int) -> Path:
+    """Dark digits on light paper, the fourth blank, with this label."""
+    images = np.full((4, 28, 28), 240, np.uint8)
+    images[:3, 4:24, 10:13] = 20
+    np.savez(path, images=images, labels=np.array([1, 1, 1, label]))
+    return path
+
+
 def short_archive(path: Path) -> Path:
     return packed(path, dict(list(idx_files().items())[:3]))
 
@@ -339,7 +388,11 @@ BAD = {
     "empty folder": (lambda t: (t / "e").mkdir() or t / "e", "e holds no digits in a known form, but nothing"),
     "empty class": (lambda t: empty_class(t / "e"), r"2 is an empty class"),
     "class outside": (lambda t: odd_class(t / "e"), "subfolder 'eleven'"),
-    "broken picture": (lambda t: broken_picture(t / "e"), r"tile\.png is no picture"),
+    "broken picture": (lambda t: broken_picture(t / "e"), r"e/1/tile\.png: is text, no image"),
+    "blank picture": (lambda t: blank(t / "e", "0", 255), r"e/0/blank\.png is blank, and labelled 0: delete it"),
+    "black picture": (lambda t: blank(t / "e", "0", 0), r"e/0/blank\.png is blank"),
+    "blank tile": (lambda t: blank(t / "e", "0", 0, 28), r"e/0/blank\.png is blank"),
+    "blank image": (lambda t: light_npz(t / "x.npz", 7), r"x\.npz, image 3 is blank, and labelled 7"),
     "wrong magic": (lambda t: write(t / "x.idx", b"\x00\x00\x0d\x03"), r"x\.idx begins with 00 00 0d 03"),
     "empty file": (lambda t: write(t / "x", b""), "begins with nothing"),
     "no archive": (lambda t: write(t / "x.tgz", b"nothing"), r"x\.tgz cannot be unpacked"),
