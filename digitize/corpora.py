@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import re
 import tarfile
 import tempfile
@@ -410,7 +411,7 @@ def _read_classes(folder: Path) -> Corpus:
     grays, digest = [], sha256()
     for picture in pictures:
         grays.append(_read_gray(picture))
-        digest.update(f"{picture.parent.name}/{picture.name}\0".encode() + picture.read_bytes())
+        digest.update(os.fsencode(f"{picture.parent.name}/{picture.name}\0") + picture.read_bytes())
     images, surroundings = _both_views(folder, pictures, grays, labels)
     return Corpus(
         folder,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import re
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -194,6 +196,16 @@ def test_another_picture_changes_the_hash(tmp_path: Path) -> None:
     before = corpora.read_corpus(folder).hashes
     (folder / "0" / "tile.png").write_bytes((folder / "1" / "tile.png").read_bytes())
     assert corpora.read_corpus(folder).hashes != before
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_a_name_may_be_any_bytes(tmp_path: Path) -> None:
+    folder = class_folder(tmp_path / "own", range(2))
+    before = corpora.read_corpus(folder)
+    (folder / "0" / "tile.png").rename(folder / "0" / os.fsdecode(b"\xff.png"))
+    found = corpora.read_corpus(folder)
+    assert (found.train_images == before.train_images).all()
+    assert found.hashes != before.hashes
 
 
 def exported(folder: Path, classes: tuple[str, ...] = (*map(str, range(10)), "none")) -> Path:
