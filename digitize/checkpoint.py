@@ -13,6 +13,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from digitize.errors import ModelError, OutputError, UsageError
 SCHEMA = "digitize-checkpoint/1"
 FOLDER = "checkpoint"
 FILE = "state.npz"
+PARTIAL = ".partial"  # of a file that is being written
 
 
 class Resumable(Protocol):
@@ -73,7 +75,7 @@ def save(course: Resumable) -> Path:
     for part, values in course.parts().items():
         for k, value in enumerate(values):
             arrays[f"{part}_{k}"] = np.asarray(value)
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as stream:
@@ -84,6 +86,15 @@ def save(course: Resumable) -> Path:
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error}): make room, then go on with --resume") from error
     return path
+
+
+def delete(folder: Path) -> None:
+    """Delete the checkpoint of a model folder, and the place where it lay unless there is more in it."""
+    path = path_in(folder)
+    with suppress(OSError):  # it is not there, or is not ours to delete: then it is in nobody's way
+        for one in (path, path.with_suffix(PARTIAL)):
+            one.unlink(missing_ok=True)
+        path.parent.rmdir()
 
 
 def load(course: Resumable, *, start_replaced: bool = False) -> None:

@@ -12,10 +12,12 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+PREFIX = "events.out.tfevents."  # of a file's name, by which TensorBoard knows it
 VERSION = b"brain.Event:2"
 CASTAGNOLI = 0x82F63B78  # the polynomial of CRC-32C, bits reversed
 MASK = 0xA282EAD8  # added to a checksum that is stored beside what it is of
@@ -43,7 +45,7 @@ class EventLog:
             OSError: it cannot be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        name = f"{PREFIX}{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         self._stream = (folder / name).open("ab")
         self._write(_double(1, time.time()) + _bytes(3, VERSION))
 
@@ -66,6 +68,14 @@ class EventLog:
     def _write(self, event: bytes) -> None:
         length = struct.pack("<Q", len(event))
         self._stream.write(length + _checksum(length) + event + _checksum(event))
+
+
+def delete(folder: Path) -> None:
+    """Delete the logs in a folder, and the folder unless there is more in it."""
+    with suppress(OSError):  # it is not there, or is not ours to delete: then it is in nobody's way
+        for path in folder.glob(f"{PREFIX}*"):
+            path.unlink()
+        folder.rmdir()
 
 
 def _checksum(content: bytes) -> bytes:

@@ -9,7 +9,6 @@ from the last whole epoch (a detector: from that step). A second Ctrl-C ends the
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
 import sys
 import threading
@@ -20,9 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Protocol
 
-from digitize import checkpoint, models, train, train_detector
+from digitize import checkpoint, eventlog, models, train, train_detector
 from digitize.errors import OutputError, UsageError
-from digitize.eventlog import EventLog
 from digitize.train import Tick
 
 log = logging.getLogger("digitize")
@@ -110,7 +108,7 @@ def run(
         checkpoint.save(course)
     try:
         with (
-            EventLog(folder / LOGS_FOLDER) as events,
+            eventlog.EventLog(folder / LOGS_FOLDER) as events,
             _interrupts(course.stop),
             _bar(course, events, options.batch_size, progress),
         ):
@@ -127,7 +125,7 @@ def run(
             "stopped after step %d of %d; %s holds the best so far, --resume goes on", course.step, course.steps, folder
         )
     else:
-        shutil.rmtree(checkpoint.path_in(folder).parent, ignore_errors=True)
+        checkpoint.delete(folder)
     return course
 
 
@@ -163,9 +161,9 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Delete what an earlier run kept of itself; its model stays until a new one is written."""
-    for place in (checkpoint.path_in(folder).parent, folder / LOGS_FOLDER):
-        shutil.rmtree(place, ignore_errors=True)
+    """Delete what an earlier run kept of itself, and nothing else; its model stays until a new one is written."""
+    checkpoint.delete(folder)
+    eventlog.delete(folder / LOGS_FOLDER)
 
 
 @contextmanager
@@ -189,7 +187,7 @@ def _interrupts(stop: threading.Event) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(course: Course, events: EventLog, batch: int, wanted: bool) -> Iterator[None]:
+def _bar(course: Course, events: eventlog.EventLog, batch: int, wanted: bool) -> Iterator[None]:
     """Show how far training is, log its loss, and keep where it stands; a batch is so many of the course's unit."""
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm

@@ -222,7 +222,7 @@ def test_a_second_run_replaces_nothing_unless_it_is_told(whole: Path, mnist: Pat
 def test_overwriting_begins_anew(course: train.Course) -> None:
     folder = course.options.output
     (folder / "logs").mkdir()
-    (folder / "logs" / "events").touch()
+    (folder / "logs" / f"{eventlog.PREFIX}1.here.2").touch()
     with pytest.raises(OutputError, match=r"not finished.*--overwrite begins anew"):
         runs.claim(folder, resume=False, overwrite=False)
     runs.claim(folder, resume=False, overwrite=True)
@@ -230,6 +230,19 @@ def test_overwriting_begins_anew(course: train.Course) -> None:
     runs.clear(folder)
     assert list(folder.iterdir()) == []
     runs.claim(folder, resume=False, overwrite=False)
+
+
+def test_what_others_keep_beside_a_run_stays(whole: Path, mnist: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    for path in (folder / "logs" / "today.log", folder / "checkpoint" / "mine.pt"):
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    (folder / "logs" / f"{eventlog.PREFIX}1.here.2").touch()
+    runs.run(tiny.options(folder, mnist, steps=2), overwrite=True)
+    assert (folder / "logs" / "today.log").read_text() == "mine"
+    assert len(list((folder / "logs").iterdir())) == 2
+    assert [path.name for path in (folder / "checkpoint").iterdir()] == ["mine.pt"]
+    assert runs.finished(folder)
 
 
 @pytest.fixture
