@@ -152,10 +152,17 @@ def _load_keras(folder: Path, card: models.Card, number: int) -> tuple[Run, str]
     path = folder / models.KERAS_FILE
     _quiet_environment()
     with native_stderr_kept():
-        import keras
+        try:
+            import keras
 
-        backend = keras.backend.backend()
-        names = keras_gpus(backend)
+            backend = keras.backend.backend()
+            names = keras_gpus(backend)
+        except ImportError as error:  # scanning on a CPU works without
+            reason = " ".join(str(error).split())
+            raise DeviceError(
+                f"Keras, which runs a model on a GPU, cannot be imported ({reason}): install it and its backend, "
+                "or use --device cpu or auto"
+            ) from error
         if number >= len(names):
             there = f"there are {len(names)}" if names else "there is none"
             raise DeviceError(f"no GPU {number} is seen by Keras on {backend} ({there}): use --device cpu or auto")

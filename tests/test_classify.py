@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,31 @@ def test_auto_falls_back_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPat
     assert classifier.device == "cpu"
     assert "CPU, LiteRT" in classifier.description
     assert "no GPU 0" in classifier.description
+
+
+def without_keras(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "gpu_seen", lambda: True)
+    monkeypatch.setitem(sys.modules, "keras", None)
+
+
+def without_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(backend: str) -> list[str]:
+        raise ImportError("libcudart.so is missing")
+
+    monkeypatch.setattr(engine, "gpu_seen", lambda: True)
+    monkeypatch.setattr(engine, "keras_gpus", refused)
+
+
+@pytest.mark.parametrize("lacking", [without_keras, without_tensorflow])
+def test_auto_falls_back_where_keras_cannot_be_imported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, lacking: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    lacking(monkeypatch)
+    classifier = Classifier(folder)
+    assert classifier.device == "cpu"
+    assert "Keras, which runs a model on a GPU, cannot be imported" in classifier.description
+    with pytest.raises(DeviceError, match="cannot be imported"):
+        Classifier(folder, device="gpu")
 
 
 def test_the_gpus_road_gives_the_same_on_a_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
