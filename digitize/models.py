@@ -245,9 +245,15 @@ def write_card(folder: Path, content: Mapping[str, Any]) -> Path:
     card = {"schema": SCHEMA, "tile_rules": rules, **content, "files": files}
     path = folder / CARD_FILE
     _parse_card(path, card)
+    from digitize import write  # here, since it loads OpenCV, and who only reads cards needs none
+
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    with partial.open("wb") as stream:
+        stream.write(text.encode("utf-8", "backslashreplace"))  # a file's name may hold what UTF-8 does not; JSON may
+        write.settle(stream)
     partial.replace(path)
+    write.settle_folder(folder)
     return path
 
 
@@ -278,18 +284,26 @@ def renewed(folder: Path) -> Iterator[Path]:
     """Give a folder to make a model in; once it is whole, its files take the place of those in `folder`.
 
     What is raised meanwhile leaves `folder` the model that it had. The card goes last: whoever is killed between the
-    three renames leaves a model that is refused, and none that is half another.
+    three renames leaves a model that is refused, and none that is half another. All is on the disk before the first
+    rename, and the renames are when this ends.
 
     Raises:
         OSError: `folder` cannot be written.
     """
+    from digitize import write  # here, as in `write_card`
+
     made = folder / NEW_FOLDER
     shutil.rmtree(made, ignore_errors=True)  # of somebody who was killed
     made.mkdir(parents=True)
     try:
         yield made
-        for name in (KERAS_FILE, TFLITE_FILE, CARD_FILE):
+        names = (KERAS_FILE, TFLITE_FILE, CARD_FILE)
+        for name in names:
+            with (made / name).open("r+b") as stream:
+                write.settle(stream)
+        for name in names:
             (made / name).replace(folder / name)
+        write.settle_folder(folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

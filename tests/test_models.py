@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from digitize import models
+from digitize import models, write
 from digitize.errors import ModelError
 
 
@@ -182,6 +183,32 @@ def test_a_model_takes_the_place_of_another_whole_or_not_at_all(folder: Path) ->
         assert models.load_card(folder).name == "small"
     assert models.load_card(folder).name == "new"
     assert {path.name for path in folder.iterdir()} == before.keys()
+
+
+def test_a_model_is_on_the_disk_before_it_takes_the_place_of_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def see(place: Path) -> None:
+        told.append(f"{place.name}, {models.load_card(folder).name}")
+
+    with models.renewed(folder) as made:
+        for name in (models.KERAS_FILE, models.TFLITE_FILE):
+            (made / name).write_bytes(b"new")
+        models.write_card(made, content(name="new"))
+        monkeypatch.setattr(write, "settle", lambda stream: see(Path(stream.name)))
+        monkeypatch.setattr(write, "settle_folder", see)
+    assert told == ["model.keras, small", "model.tflite, small", "card.json, small", "small, new"]
+    told.clear()
+    models.write_card(folder, content(name="other"))
+    assert told == ["card.partial, new", "small, other"]
+
+
+def test_a_card_may_name_what_is_no_utf_8(folder: Path) -> None:
+    name = os.fsdecode(b"mine \xff")
+    models.write_card(folder, content(name=name))
+    assert models.load_card(folder).name == name
 
 
 def test_a_model_that_may_not_be_read_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
