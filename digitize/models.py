@@ -169,12 +169,16 @@ def find(name_or_path: str | os.PathLike[str] | None = None) -> Path:
     """
     wanted = DEFAULT_MODEL if name_or_path is None else os.fspath(name_or_path)
     given = [] if name_or_path is None else [Path(wanted)]
+    why = ""
     for folder in (*given, *(place / wanted for place in places())):
-        if (folder / CARD_FILE).is_file():
-            return folder
+        try:
+            if (folder / CARD_FILE).is_file():
+                return folder
+        except OSError as error:  # the name is too long, or a folder may not be entered
+            why = why or f" ({error.strerror})"
     known = ", ".join(dict.fromkeys(folder.name for folder in list_all())) or "none"
     looked = ", ".join(str(place) for place in places())
-    raise ModelError(f"no model {wanted}: there is no {wanted}/{CARD_FILE}, and in {looked} there are: {known}")
+    raise ModelError(f"no model {wanted}: there is no {wanted}/{CARD_FILE}{why}, and in {looked} there are: {known}")
 
 
 def list_models(folder: Path | None = None) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from digitize import models, write
+from digitize import doctor, models, write
 from digitize.errors import ModelError
 
 
@@ -109,6 +109,13 @@ def test_find_by_path_and_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert models.list_models() == [folder]
     with pytest.raises(ModelError, match=r"there is no large/card\.json.*small"):
         models.find("large")
+
+
+def test_a_name_that_is_no_files_is_no_models() -> None:
+    with pytest.raises(ModelError, match=r"no model m{300}: there is no m{300}/card\.json"):
+        models.find("m" * 300)
+    finding = doctor.examine(model="m" * 300)[-1]
+    assert (finding.topic, finding.state) == ("model", "wrong")
 
 
 def test_names_are_looked_up_here_then_at_home_then_in_the_package(
