@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from digitize import datasets
-from digitize.errors import DatasetError, UsageError
+from digitize.errors import DatasetError, OutputError, UsageError
 
 FETCH_TIMEOUT = 30  # seconds without a byte after which a server is given up
 PIECE = 1 << 16  # bytes fetched at a time
@@ -208,15 +208,16 @@ def find_mnist() -> Path:
     Raises:
         DatasetError: it is in none of the usual places and cannot be fetched; the message lists the places and what
             belongs there.
+        OutputError: it cannot be kept where it would be fetched to.
     """
     found = standing(MNIST)
     if found.place is not None:
         return found.place
     try:
         return fetch(MNIST)
-    except DatasetError as error:
+    except (DatasetError, OutputError) as error:
         looked = ", ".join(str(place) for place in found.looked)
-        raise DatasetError(
+        raise type(error)(
             f"MNIST is not in {looked}, and {error}. Put {', '.join(datasets.FILES.values())} (plain or as .gz) or "
             f"{KERAS_NPZ} into {datasets.cache_folder() / MNIST.name}, or name their place with --data"
         ) from error
@@ -235,6 +236,7 @@ def fetch(known: Known, *, folder: Path | None = None, mirror: str | None = None
 
     Raises:
         DatasetError: a file cannot be fetched or is not what was published, or this set is not fetched at all.
+        OutputError: the folder cannot be written.
     """
     target = folder or datasets.cache_folder() / known.name
     if not known.files:
@@ -242,23 +244,23 @@ def fetch(known: Known, *, folder: Path | None = None, mirror: str | None = None
             f"{known.name} cannot be fetched by this program, which knows no names and hashes of its files: "
             f"{_by_hand(known, target)}"
         )
-    for remote in known.files:
-        address = f"{mirror.rstrip('/')}/{remote.name}" if mirror else remote.url
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            _fetch_file(remote, address, target)
-        except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError, InvalidURL the last
-            reason = getattr(error, "reason", None) or error
-            raise DatasetError(f"{address} cannot be fetched ({reason})") from error
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for remote in known.files:
+            _fetch_file(remote, f"{mirror.rstrip('/')}/{remote.name}" if mirror else remote.url, target)
+    except OSError as error:
+        raise OutputError(
+            f"{target} cannot be written ({error.strerror or error}): make room or mend its permissions, or choose "
+            "another place (digitize data fetch -o)"
+        ) from error
     return target
 
 
 def _fetch_file(remote: Remote, address: str, target: Path) -> None:
     with tempfile.NamedTemporaryFile(dir=target, prefix=".fetch-", delete=False) as partial:
         try:
-            with urllib.request.urlopen(address, timeout=FETCH_TIMEOUT) as answer:
-                while piece := answer.read(PIECE):
-                    partial.write(piece)
+            for piece in _pieces(address):
+                partial.write(piece)
             partial.flush()
             os.fsync(partial.fileno())
             got = content_hash(Path(partial.name))
@@ -269,6 +271,21 @@ def _fetch_file(remote: Remote, address: str, target: Path) -> None:
             Path(partial.name).replace(target / remote.name)
         finally:
             Path(partial.name).unlink(missing_ok=True)
+
+
+def _pieces(address: str) -> Iterator[bytes]:
+    """What a server gives.
+
+    Raises:
+        DatasetError: it gives nothing, or not all.
+    """
+    try:
+        with urllib.request.urlopen(address, timeout=FETCH_TIMEOUT) as answer:
+            while piece := answer.read(PIECE):
+                yield piece
+    except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError, InvalidURL the last
+        reason = getattr(error, "reason", None) or error
+        raise DatasetError(f"{address} cannot be fetched ({reason})") from error
 
 
 def content_hash(path: Path) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from digitize import cli, corpora, known
-from digitize.errors import DatasetError, UsageError
+from digitize.errors import DatasetError, OutputError, UsageError
 
 
 class Silent(SimpleHTTPRequestHandler):
@@ -110,6 +110,28 @@ def test_offline_and_nothing_cached_names_every_place(
     assert "train-images-idx3-ubyte" in said
     assert "--data" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("failing", ["mkdir", "write"])
+def test_a_cache_that_cannot_be_written_is_named(
+    home: Path, server: str, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    path = mnist_npz(home / "remote" / "mnist.npz")
+    monkeypatch.setattr(known, "MNIST", planted(path, server))
+    if failing == "mkdir":
+        (home / "cache").touch()  # a file where the folder should be
+    else:
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(known.os, "fsync", full)
+    place = home / "cache" / "digitize" / "mnist"
+    with pytest.raises(OutputError, match=rf"^{place} cannot be written \(N.*choose another place"):
+        known.fetch(known.MNIST)
+    with pytest.raises(OutputError, match=rf"^MNIST is not in .*, and {place} cannot be written .* with --data$"):
+        known.find_mnist()
+    assert not (failing == "write" and list(place.iterdir()))
 
 
 def test_the_variable_names_the_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
