@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from digitize import models
 from digitize.errors import DeviceError, DigitizeError, ModelError, UsageError
 
 SMALLEST_SHAPE = 8  # items; a GPU's batches are padded to this times a power of two, so that few shapes are compiled
+MOST_REASON = 200  # letters of what Keras says of a file
 
 _DEVICE = re.compile(r"auto|cpu|gpu(?::(\d+))?")
 
@@ -149,7 +151,6 @@ def _load_litert(folder: Path, card: models.Card, threads: int, piece_size: int)
 
 
 def _load_keras(folder: Path, card: models.Card, number: int) -> tuple[Run, str]:
-    path = folder / models.KERAS_FILE
     _quiet_environment()
     with native_stderr_kept():
         try:
@@ -166,13 +167,8 @@ def _load_keras(folder: Path, card: models.Card, number: int) -> tuple[Run, str]
         if number >= len(names):
             there = f"there are {len(names)}" if names else "there is none"
             raise DeviceError(f"no GPU {number} is seen by Keras on {backend} ({there}): use --device cpu or auto")
-        try:
-            with keras.device(names[number]):
-                model = keras.models.load_model(path, compile=False)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"{path} cannot be loaded ({reason}): train the model again or restore it") from error
-    _check_shapes(path, card, tuple(model.input.shape[1:]), tuple(model.output.shape[1:]))
+        with keras.device(names[number]):
+            model = load_keras(folder, card)
 
     def run(batch: Batch) -> Answers:
         padded = np.zeros((_padded_length(len(batch)), *batch.shape[1:]), np.uint8)
@@ -182,6 +178,24 @@ def _load_keras(folder: Path, card: models.Card, number: int) -> tuple[Run, str]
         return np.asarray(answers, np.float32)[: len(batch)]
 
     return run, backend
+
+
+def load_keras(folder: Path, card: models.Card) -> Any:
+    """Load a model's Keras file: a `keras.Model`, not compiled.
+
+    Raises:
+        ModelError: it is damaged, or its shapes are not what its card says.
+    """
+    import keras
+
+    path = folder / models.KERAS_FILE
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # of many kinds: OSError, ValueError, KeyError, RuntimeError, BadZipFile, ...
+        reason = " ".join(str(error).split())[:MOST_REASON] or type(error).__name__
+        raise ModelError(f"{path} cannot be loaded ({reason}): train the model again or restore it") from error
+    _check_shapes(path, card, tuple(model.input.shape[1:]), tuple(model.output.shape[1:]))
+    return model
 
 
 def keras_gpus(backend: str) -> list[str]:

@@ -14,7 +14,7 @@ from digitize import models
 from digitize.classify import Classifier
 from digitize.context import Context
 from digitize.datasets import as_tiles
-from digitize.engine import Engine, import_keras
+from digitize.engine import Engine, import_keras, load_keras
 from digitize.errors import DatasetError, ModelError
 from digitize.records import NO_DIGIT, Probabilities, Tiles
 
@@ -95,10 +95,10 @@ def keras_probabilities(folder: Path, tiles: Tiles) -> Probabilities:
     """What a model's Keras file gives on the CPU, as a GPU may round to 10 bits (TF32): float32 (N, classes)."""
     import keras
 
-    views = models.load_card(folder).views
+    card = models.load_card(folder)
     with keras.device("cpu"):
-        model = keras.models.load_model(folder / models.KERAS_FILE, compile=False)
-        return np.asarray(model.predict(tiles[..., :views], batch_size=KERAS_BATCH, verbose=0), np.float32)
+        model = load_keras(folder, card)
+        return np.asarray(model.predict(tiles[..., : card.views], batch_size=KERAS_BATCH, verbose=0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +151,9 @@ def verify(folder: Path, images: NDArray[np.uint8] | None = None, *, count: int 
 
 def _verify_detector(folder: Path, card: models.Card) -> str:
     """The weights of a detector's tflite file have 8 bits, so its answers are compared as a whole."""
-    import keras
-
     Context.from_card(card.content, card.path)
     items = blots(DETECTOR_BLOTS, card.takes[:2])[..., None]
-    model = keras.models.load_model(folder / models.KERAS_FILE, compile=False)
+    model = load_keras(folder, card)
     full = np.asarray(model.predict_on_batch(items), np.float32).ravel()
     engine = Engine(folder, task="detect", device="cpu", threads=None, batch_size=len(items), piece_size=1)
     alike = float(np.corrcoef(engine.run(items).ravel(), full)[0, 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -218,6 +219,36 @@ def test_what_is_no_tflite_is_refused(folder: Path, tmp_path: Path) -> None:
     models.write_card(copy, json.loads((folder / models.CARD_FILE).read_text()))
     with pytest.raises(ModelError, match="cannot be loaded"):
         Classifier(copy, device="cpu")
+
+
+def torn_zip(content: bytes) -> bytes:
+    """The archive that a Keras file is, with its beginning blank."""
+    return content[:100] + bytes(60) + content[160:]
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"no", torn_zip])
+def test_what_is_no_keras_file_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
+    copy = tmp_path / "broken"
+    shutil.copytree(folder, copy)
+    (copy / models.KERAS_FILE).write_bytes(damage((folder / models.KERAS_FILE).read_bytes()))
+    models.write_card(copy, json.loads((folder / models.CARD_FILE).read_text()))  # whose hash is right
+    for use in (evaluate.verify, lambda one: evaluate.agreement(one, some_tiles(4))):
+        with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
+            use(copy)
+    monkeypatch.setattr(engine, "keras_gpus", lambda backend: ["cpu:0"])
+    with pytest.raises(ModelError, match=r"model\.keras cannot be loaded"):
+        Classifier(copy, device="gpu")
+
+
+def test_a_keras_file_of_another_network_is_refused(folder: Path, halved: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "mixed"
+    shutil.copytree(folder, copy)
+    shutil.copy(halved / models.KERAS_FILE, copy / models.KERAS_FILE)
+    models.write_card(copy, json.loads((folder / models.CARD_FILE).read_text()))
+    with pytest.raises(ModelError, match=r"model\.keras maps \(28, 28, 1\) to \(10,\), its card says"):
+        evaluate.verify(copy)
 
 
 def test_the_cpu_needs_no_tensorflow_and_says_nothing(folder: Path) -> None:
