@@ -228,7 +228,7 @@ class Course:
         history: a record for each epoch.
         watch: told of every step.
         stop: once set, training ends after the step it is at.
-        interrupted: it was stopped before its end.
+        interrupted: it was stopped before its end; with a record, before the end of that epoch.
     """
 
     options: Options
@@ -485,7 +485,7 @@ def epochs(course: Course) -> Iterator[Progress]:
     while course.step < course.steps and not course.stop.is_set():
         with placed(course.options.device):
             progress = _train_epoch(course, judged)
-        course.interrupted = course.step < course.steps and course.stop.is_set()
+        course.interrupted = course.step < course.steps and course.step % course.epoch_steps > 0
         yield progress
     course.interrupted = course.step < course.steps  # it may have been stopped between two epochs
 

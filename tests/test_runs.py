@@ -210,6 +210,26 @@ def test_stopped_between_two_epochs_it_is_interrupted_too(course: train.Course) 
     assert (fresh.epoch, fresh.step) == (1, fresh.epoch_steps)
 
 
+def test_stopped_while_an_epoch_is_judged_it_goes_on_after_it(
+    whole: Path, mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, judge = tmp_path / "stopped", train._judge
+
+    def stopping(course: train.Course, model: Any) -> Any:
+        if course.epoch == 1:  # the second is being judged
+            os.kill(os.getpid(), signal.SIGINT)
+        return judge(course, model)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "_judge", stopping)
+        course = runs.run(tiny.options(folder, mnist))
+    assert course.interrupted
+    again = train.prepare(tiny.options(folder, mnist))
+    checkpoint.load(again)
+    assert (again.epoch, again.step) == (course.epoch, course.step) == (2, 2 * course.epoch_steps)
+    assert alike(runs.run(tiny.options(folder, mnist), resume=True).folder, whole)
+
+
 def test_a_second_run_replaces_nothing_unless_it_is_told(whole: Path, mnist: Path) -> None:
     before = (whole / "card.json").read_bytes()
     with pytest.raises(OutputError, match=r"holds a model already.*--overwrite"):
