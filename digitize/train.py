@@ -343,10 +343,15 @@ def prepare(options: Options) -> Course:
 
     Raises:
         DatasetError: a set or a tile file is missing or damaged, or does not fit the network.
-        UsageError: there is no such network.
+        UsageError: there is no such network, or a teacher is the model that is to be written.
         ModelError: the model to start from is missing or another network, or a teacher is missing or does not fit.
         DeviceError: the named device is not there.
     """
+    for teacher in options.teachers:
+        if models.find(teacher).resolve() == options.output.resolve():  # which a run that is stopped writes, too
+            raise UsageError(
+                f"--teacher {teacher} is the model that {options.output} is to replace: name another folder with -o"
+            )
     pool = corpora.gather(options.data)  # what is wrong with the data is said before Keras's slow start
     sets = [datasets.load_tiles(path, seed=options.seed) for path in options.tiles]
     engine.import_keras()

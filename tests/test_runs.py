@@ -322,6 +322,16 @@ def test_a_taught_run_is_taken_up_with_its_teachers_only(whole: Path, mnist: Pat
     assert not alike(undisturbed, runs.run(tiny.options(tmp_path / "alone", mnist, epochs=2)).folder)
 
 
+def test_a_teacher_is_not_replaced_by_its_own_student(whole: Path, mnist: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(whole, folder)
+    before = files_of(folder)
+    with pytest.raises(UsageError, match=r"--teacher .*mine is the model that .*mine is to replace: name another"):
+        runs.run(tiny.options(folder, mnist, epochs=1, teachers=(whole, folder)), overwrite=True)
+    assert files_of(folder) == before
+    assert not checkpoint.path_in(folder).exists()
+
+
 def test_a_run_from_another_model_is_not_the_same_run(whole: Path, course: train.Course, mnist: Path) -> None:
     with pytest.raises(UsageError, match="another from:"):
         checkpoint.load(train.prepare(tiny.options(course.options.output, mnist, epochs=2, start=whole)))
