@@ -9,6 +9,7 @@ from the last whole epoch (a detector: from that step). A second Ctrl-C ends the
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -144,20 +145,37 @@ def finished(folder: Path) -> bool:
 
 
 def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """See to it that a run does not replace silently what an earlier one left.
+    """See to it that a run can write its folder, and does not replace silently what an earlier one left.
 
     Raises:
         UsageError: both to go on and to begin anew were asked for.
-        OutputError: the folder holds a model or a checkpoint, and neither was asked for.
+        OutputError: there can be no such folder, or it holds a model or a checkpoint, and neither was asked for.
     """
     if resume and overwrite:
         raise UsageError("--resume goes on and --overwrite begins anew: give one of them")
+    _require_room(folder)
     if resume or overwrite:
         return
     if checkpoint.path_in(folder).is_file():
         raise OutputError(f"{folder} holds a run that was not finished: --resume goes on, --overwrite begins anew")
     if (folder / models.CARD_FILE).is_file():
         raise OutputError(f"{folder} holds a model already: name another folder, or replace it with --overwrite")
+
+
+def _require_room(folder: Path) -> None:
+    """Make sure, before long work, that a folder can be written, or made where it is not there yet.
+
+    Raises:
+        OutputError: it cannot be.
+    """
+    try:
+        place = next(one for one in (folder, *folder.parents) if one.exists())
+    except OSError as error:  # its name is too long
+        raise OutputError(f"{folder} cannot be written ({error.strerror}): name another folder with -o") from error
+    if not place.is_dir():
+        raise OutputError(f"{folder} cannot be written, since {place} is no folder: name another with -o")
+    if not os.access(place, os.W_OK):
+        raise OutputError(f"{folder} cannot be written, {place} does not let you: name another folder with -o")
 
 
 def clear(folder: Path) -> None:

@@ -252,6 +252,25 @@ def test_overwriting_begins_anew(course: train.Course) -> None:
     runs.claim(folder, resume=False, overwrite=False)
 
 
+@pytest.mark.parametrize("going_on", ["", "resume", "overwrite"])
+def test_a_place_that_cannot_be_written_is_named_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, going_on: str
+) -> None:
+    (tmp_path / "file").touch()
+    nowhere = tmp_path / "no data"
+    said = {
+        tmp_path / "file": "file cannot be written, since .*file is no folder",
+        tmp_path / "file" / "mine": "mine cannot be written, since .*file is no folder",
+        tmp_path / ("m" * 300): "m cannot be written",
+    }
+    for folder, finding in said.items():
+        with pytest.raises(OutputError, match=rf"{finding}.*with -o"):
+            runs.run(tiny.options(folder, nowhere), **dict.fromkeys([going_on] if going_on else [], True))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OutputError, match=rf"mine cannot be written, {tmp_path} does not let you"):
+        runs.run(tiny.options(tmp_path / "mine", nowhere))
+
+
 def test_what_others_keep_beside_a_run_stays(whole: Path, mnist: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     for path in (folder / "logs" / "today.log", folder / "checkpoint" / "mine.pt"):
