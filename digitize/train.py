@@ -40,7 +40,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digitize import __version__, corpora, datasets, engine, models, recipes
+from digitize import __version__, corpora, datasets, engine, known, models, recipes
 from digitize.corpora import Source
 from digitize.errors import DatasetError, DeviceError, ModelError, OutputError, UsageError
 from digitize.records import NO_DIGIT, TILE_SIDE, Tiles
@@ -369,8 +369,10 @@ def prepare(options: Options) -> Course:
         best = network.build(options.network)
         best.set_weights(model.get_weights())
     classes = int(model.output.shape[-1])
-    named = [(str(path), one.labels) for path, one in zip(options.tiles, sets, strict=True)]
-    for name, labels in [("--data", pool.mnist.train_labels), *named]:
+    names = [str(source.path) for source in options.data] or [known.MNIST.name]
+    ends = np.cumsum([entry["digits"] for entry in pool.entries])[:-1]
+    labelled = [*np.split(pool.mnist.train_labels, ends), *(one.labels for one in sets)]
+    for name, labels in zip([*names, *map(str, options.tiles)], labelled, strict=True):
         if labels.max() >= classes:
             raise DatasetError(f"{name} has tiles of class {labels.max()}, {options.network} knows {classes} classes")
     if sets and all(tile_set.held.all() for tile_set in sets):
@@ -379,8 +381,12 @@ def prepare(options: Options) -> Course:
     kept = datasets.split_validation(
         mnist.train_labels, mnist.train_writers, share=options.validation, seed=options.seed
     )
-    if kept.all():
-        raise DatasetError(f"{len(kept)} digits are too few to keep some for validation: give more with --data")
+    if kept.all():  # only whole writers are kept
+        hands = len(np.unique(mnist.train_writers)) if mnist.train_writers is not None else len(kept)
+        raise DatasetError(
+            f"{', '.join(names)}: of {len(kept)} digits by {hands} writer{'s' if hands > 1 else ''} none is left to "
+            "train on, as some writers are kept for validation: give digits of others with another --data"
+        )
     teachers = Teachers(options.teachers, classes=classes) if options.teachers else None
     course = Course(options, pool, sets, kept, model, best, start, teachers)
     with placed(options.device):

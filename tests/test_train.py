@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -221,6 +222,23 @@ def test_a_network_of_ten_refuses_an_eleventh_class(data: Path, tiles: Path) -> 
 def test_options_out_of_range(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError):
         train.Options(Path("unused"), **wrong)  # type: ignore[arg-type]
+
+
+def test_the_set_with_an_eleventh_class_is_named(data: Path, tmp_path: Path) -> None:
+    images, labels = stroke_digits(20, 4)
+    np.savez(tmp_path / "none.npz", images=images, labels=np.where(labels, 10, 0))
+    given = (Source(data), Source(tmp_path / "none.npz"))
+    with pytest.raises(DatasetError, match=rf"^{tmp_path}/none\.npz has tiles of class 10, article knows 10 classes"):
+        train.prepare(train.Options(tmp_path / "unused", network="article", data=given))
+
+
+@pytest.mark.parametrize(("hands", "said"), [(1, "1 writer none"), (2, "2 writers none")])
+def test_digits_of_one_writer_are_no_two_sets(data: Path, tmp_path: Path, hands: int, said: str) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(data, folder)
+    np.savez(folder / "writers.npz", train=np.arange(400) // (400 - hands + 1), test=np.arange(60))
+    with pytest.raises(DatasetError, match=f"own: of 400 digits by {said} is left to train on"):
+        train.prepare(train.Options(tmp_path / "unused", data=(Source(folder),), seed=8, device="cpu"))
 
 
 def test_an_unknown_network_is_a_usage_error(data: Path) -> None:
