@@ -463,17 +463,21 @@ def start_from(model: Any, name: Path | None) -> dict[str, Any]:
         What a card says of it: its name, the hash of its Keras file and what it was trained on; nothing where None.
 
     Raises:
-        ModelError: it is not there, disagrees with its card, or is another network.
+        ModelError: it is not there, disagrees with its card, is another network, or one of other sizes.
     """
-    import keras
-
     if name is None:
         return {}
     folder = models.find(name)
     card = models.load_card(folder)
     if card.network != model.name:
         raise ModelError(f"{folder} holds the network {card.network}, not {model.name}: choose another with --from")
-    model.set_weights(keras.models.load_model(folder / models.KERAS_FILE, compile=False).get_weights())
+    trained = engine.load_keras(folder, card).get_weights()
+    if [one.shape for one in trained] != [one.shape for one in model.get_weights()]:
+        raise ModelError(
+            f"{folder} holds a {card.network} of other sizes, of an earlier digitize or of other classes: "
+            "choose another with --from"
+        )
+    model.set_weights(trained)
     return card.origin(models.KERAS_FILE)
 
 

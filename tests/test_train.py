@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from digitize import datasets, models, relearn, train
 from digitize.classify import Classifier
 from digitize.corpora import Source
-from digitize.errors import DatasetError, UsageError
+from digitize.errors import DatasetError, ModelError, UsageError
 
 # Keras 3 hands NumPy 2 arrays of TensorFlow's that know nothing of `copy`; nothing of ours can be done about it.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -145,6 +145,14 @@ def test_a_folder_of_tiles_teaches_a_trained_model_more(
     assert before < 0.1
     assert after > 0.9
     assert trained_accuracy(tuned) >= trained_accuracy(trained[0]) - 0.1
+
+
+def test_a_model_of_other_sizes_is_no_start() -> None:
+    from digitize import network
+
+    for other in (network.duet(width=0.5), network.duet(classes=10)):
+        with pytest.raises(ModelError, match="holds a duet of other sizes"):
+            train.start_from(other, models.find("duet"))
 
 
 def trained_accuracy(folder: Path) -> float:
