@@ -496,7 +496,8 @@ def epochs(course: Course) -> Iterator[Progress]:
     """
     import keras
 
-    judged = keras.models.clone_model(course.best) if course.average is not None else course.network
+    other = course.average is not None or course.options.mixed  # what is judged is in float32
+    judged = keras.models.clone_model(course.best) if other else course.network
     while course.step < course.steps and not course.stop.is_set():
         with placed(course.options.device):
             progress = _train_epoch(course, judged)
@@ -506,7 +507,7 @@ def epochs(course: Course) -> Iterator[Progress]:
 
 
 def _train_epoch(course: Course, judged: Any) -> Progress:
-    """Train for one epoch; judge it with the network `judged`, which gets the mean of the weights if there is one."""
+    """Train for one epoch; judge it with `judged`, which gets the weights, or their mean if there is one."""
     began = time.perf_counter()
     options, first = course.options, course.step
     told = np.zeros(2)  # loss and accuracy, summed over the steps
@@ -527,8 +528,8 @@ def _train_epoch(course: Course, judged: Any) -> Progress:
     loss, accuracy = (told / (course.step - first)).tolist()
     if not math.isfinite(loss):
         raise UsageError(f"training diverged in epoch {course.epoch + 1}, its loss is {loss}: lower --learning-rate")
-    if course.average is not None:
-        judged.set_weights(course.average)
+    if judged is not course.network:
+        judged.set_weights(course.network.get_weights() if course.average is None else course.average)
     verdict = _judge(course, judged)
     better = verdict.loss < course.best_loss or not options.recipe.best
     course.epoch += 1
