@@ -28,6 +28,8 @@ KERAS_FILE = "model.keras"
 TFLITE_FILE = "model.tflite"
 CARD_FILE = "card.json"
 ELSEWHERE = "copy the model to a folder of your own and name that"
+REPORT_FOLDER = "report"  # in a model folder, what came of its training
+METRICS_FILE = "metrics.json"  # in a report
 NEW_FOLDER = ".new"  # in a model folder, while a model that is to take the place of its own is made
 DIGIT_CLASSES = tuple(str(digit) for digit in range(10))
 NONE_CLASS = "none"
@@ -145,7 +147,7 @@ def history(folder: Path) -> list[Mapping[str, Any]]:
     Raises:
         ModelError: the report is damaged.
     """
-    path = folder / "report" / "metrics.json"
+    path = folder / REPORT_FOLDER / METRICS_FILE
     try:
         records = json.loads(path.read_text(encoding="utf-8"))["history"]
     except FileNotFoundError:

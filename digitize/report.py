@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from digitize.errors import OutputError
 from digitize.evaluate import log_loss
-from digitize.models import DIGIT_CLASSES, NONE_CLASS
+from digitize.models import DIGIT_CLASSES, METRICS_FILE, NONE_CLASS
 from digitize.records import Probabilities
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ LEAST_ERROR = 1e-4  # what no error at all is drawn as, on a logarithmic axis
 DPI = 110
 BLUE, RED, GRAY = "#2b5f8a", "#b3452c", "#8a8a8a"
 
-METRICS_FILE = "metrics.json"
 PAGE_FILE = "report.html"
 SCHEMA = "digitize-report/1"
 

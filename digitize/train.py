@@ -66,7 +66,6 @@ KNOTS = 5
 THICKER = 0.15  # share of MNIST digits whose strokes are widened by about half a pixel each side, and as many thinned
 GENTLE = 0.3  # how much of turn, shear and scale the sheet maker's tiles get
 
-REPORT_FOLDER = "report"
 PARITY_TILES = 2000  # on which a model's two files are compared
 MOST_VALIDATION = 0.5  # share of the digits
 
@@ -594,7 +593,7 @@ def finish(course: Course) -> Path:
                 card["accuracy"][f"{course.pool.test_name}_loss"] = outcome.loss
             models.write_card(made, card)
         write_report(
-            folder / REPORT_FOLDER,
+            folder / models.REPORT_FOLDER,
             outcome.probabilities,
             labels,
             images,

@@ -283,6 +283,13 @@ def test_evaluation_needs_as_many_labels(folder: Path) -> None:
         evaluate.evaluate(folder, some_tiles(40), np.zeros(39, np.uint8))
 
 
+def test_evaluation_needs_a_model_that_knows_the_labels(folder: Path, halved: Path) -> None:
+    labels = np.full(3, 10, np.uint8)
+    assert evaluate.evaluate(folder, some_tiles(3), labels).confusion[10].sum() == 3
+    with pytest.raises(DatasetError, match=r"labels up to 10, and .*halved knows 10 classes"):
+        evaluate.evaluate(halved, some_tiles(3), labels)
+
+
 def test_agreement_of_a_fresh_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import keras
 
