@@ -16,8 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from digitize import __version__
-from digitize.errors import DigitizeError
+from digitize import __version__, machine
+from digitize.errors import DigitizeError, ModelError
 
 State = Literal["ok", "note", "wrong"]
 
@@ -136,10 +136,10 @@ def _opencv() -> Finding:
 
 
 def _devices(deep: bool) -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = machine.usable_cores()
     yield Finding("CPU", "ok", f"{cores} core{'s' if cores > 1 else ''} to be used")
-    names = _nvidia_names()
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    names = _gpu_names()
+    hidden = machine.gpus_hidden()
     if not names:
         yield Finding("GPU", "ok", "none seen; the CPU is used")
     elif hidden:
@@ -152,8 +152,8 @@ def _devices(deep: bool) -> Iterator[Finding]:
         yield _backend(bool(names) and not hidden)
 
 
-def _nvidia_names() -> list[str]:
-    """The NVIDIA GPUs that the driver lists; without its list, the device nodes."""
+def _gpu_names() -> list[str]:
+    """The NVIDIA GPUs that the driver lists; without its list, the device nodes, which may be others', too."""
     names = []
     for facts in sorted(NVIDIA_DRIVER.glob("gpus/*/information")):
         try:
@@ -163,8 +163,8 @@ def _nvidia_names() -> list[str]:
         models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("Model")]
         names.append(models[0] if models else "an NVIDIA GPU")
     if not names:
-        names = [f"an NVIDIA GPU ({node})" for node in sorted(Path("/dev").glob("nvidia[0-9]*"))]
-    return names
+        names = [f"an NVIDIA GPU ({node})" for node in sorted(machine.DEVICES.glob("nvidia[0-9]*"))]
+    return names or [f"{machine.GPU_NODES[node.name]} ({node})" for node in machine.gpu_nodes()]
 
 
 def _backend(gpu_expected: bool) -> Finding:
@@ -194,6 +194,8 @@ def _model(deep: bool, wanted: str | os.PathLike[str] | None) -> Iterator[Findin
 
         folder = models.find(wanted)
         card = models.load_card(folder)
+        if card.task != "classify":
+            raise ModelError(f"{folder} is a model to {card.task}, one to classify is needed")
     except (DigitizeError, ImportError) as error:
         yield Finding("model", "wrong", str(error), f"{REINSTALL}, or give another folder with --model")
         return

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from digitize import models
 from digitize.errors import DeviceError, DigitizeError, ModelError, UsageError
+from digitize.machine import gpu_seen as gpu_seen
+from digitize.machine import usable_cores as usable_cores
 
 SMALLEST_SHAPE = 8  # items; a GPU's batches are padded to this times a power of two, so that few shapes are compiled
 MOST_REASON = 200  # letters of what Keras says of a file
@@ -98,24 +100,6 @@ class Engine:
                 batch = slice(start, start + self._batch_size)
                 answers[batch] = self._run(items[batch])
         return answers
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
-
-
-def gpu_seen() -> bool:
-    """Whether this machine has a GPU that might be used, found without importing anything heavy.
-
-    An empty CUDA_VISIBLE_DEVICES, or -1, hides NVIDIA's, as it does for every CUDA program.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in ("", "-1"):
-        return False
-    return any(Path(node).exists() for node in ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
 def _load_litert(folder: Path, card: models.Card, threads: int, piece_size: int) -> Run:

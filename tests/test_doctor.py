@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from digitize import doctor, models
+from digitize import doctor, machine, models
 from digitize.doctor import Finding, examine, healthy, render
 from digitize.errors import ModelError
 
 
 @pytest.fixture
 def sound_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    card = SimpleNamespace(path=Path("card.json"), name="duet", tflite_sha256="a" * 64, content={})
+    card = SimpleNamespace(path=Path("card.json"), name="duet", task="classify", tflite_sha256="a" * 64, content={})
     monkeypatch.setattr(models, "find", lambda wanted: tmp_path)
     monkeypatch.setattr(models, "load_card", lambda folder: card)
 
@@ -106,6 +106,28 @@ def test_a_gpu_that_the_driver_lists_is_named(monkeypatch: pytest.MonkeyPatch, t
     assert about(examine(), "GPU").state == "note"
 
 
+@pytest.mark.usefixtures("sound_model")
+@pytest.mark.parametrize("node", machine.GPU_NODES)
+def test_a_gpu_that_scanning_would_try_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, node: str) -> None:
+    monkeypatch.setattr(doctor, "NVIDIA_DRIVER", tmp_path)
+    monkeypatch.setattr(machine, "DEVICES", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert not machine.gpu_seen()
+    assert about(examine(), "GPU").text == "none seen; the CPU is used"
+    (tmp_path / node).touch()
+    assert machine.gpu_seen()
+    assert about(examine(), "GPU").text == f"{machine.GPU_NODES[node]} ({tmp_path / node})"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not machine.gpu_seen()
+    assert "hidden" in about(examine(), "GPU").text
+
+
+def test_a_model_that_scanning_refuses_is_wrong() -> None:
+    finding = about(examine(model=models.DEFAULT_DETECTOR), "model")
+    assert finding.state == "wrong"
+    assert "scout is a model to detect, one to classify is needed" in finding.text
+
+
 @pytest.mark.parametrize(
     ("code", "gpu", "state", "text"),
     [
@@ -133,7 +155,7 @@ def test_looking_imports_neither_tensorflow_nor_opencv() -> None:
 
 
 def test_a_missing_detector_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    card = SimpleNamespace(name="duet", tflite_sha256="a" * 64)
+    card = SimpleNamespace(name="duet", task="classify", tflite_sha256="a" * 64)
 
     def find(wanted: str | None) -> Path:
         if wanted == models.DEFAULT_DETECTOR:
@@ -149,7 +171,9 @@ def test_a_missing_detector_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_a_detector_whose_context_is_of_no_use_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     content = {"context": {"features": "places/0"}}
-    card = SimpleNamespace(path=tmp_path / "card.json", name="scout", tflite_sha256="a" * 64, content=content)
+    card = SimpleNamespace(
+        path=tmp_path / "card.json", name="duet", task="classify", tflite_sha256="a" * 64, content=content
+    )
     monkeypatch.setattr(models, "find", lambda wanted: tmp_path)
     monkeypatch.setattr(models, "load_card", lambda folder: card)
     finding = about(doctor.examine(), "detector")
