@@ -208,7 +208,6 @@ def find_mnist() -> Path:
     Raises:
         DatasetError: it is in none of the usual places and cannot be fetched; the message lists the places and what
             belongs there.
-        OutputError: it cannot be kept where it would be fetched to.
     """
     found = standing(MNIST)
     if found.place is not None:
@@ -217,7 +216,7 @@ def find_mnist() -> Path:
         return fetch(MNIST)
     except (DatasetError, OutputError) as error:
         looked = ", ".join(str(place) for place in found.looked)
-        raise type(error)(
+        raise DatasetError(
             f"MNIST is not in {looked}, and {error}. Put {', '.join(datasets.FILES.values())} (plain or as .gz) or "
             f"{KERAS_NPZ} into {datasets.cache_folder() / MNIST.name}, or name their place with --data"
         ) from error

@@ -129,7 +129,7 @@ def test_a_cache_that_cannot_be_written_is_named(
     place = home / "cache" / "digitize" / "mnist"
     with pytest.raises(OutputError, match=rf"^{place} cannot be written \(N.*choose another place"):
         known.fetch(known.MNIST)
-    with pytest.raises(OutputError, match=rf"^MNIST is not in .*, and {place} cannot be written .* with --data$"):
+    with pytest.raises(DatasetError, match=rf"^MNIST is not in .*, and {place} cannot be written .* with --data$"):
         known.find_mnist()
     assert not (failing == "write" and list(place.iterdir()))
 
