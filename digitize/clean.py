@@ -71,6 +71,10 @@ LEAST_SURROUNDED = 600  # pixels of the longer side: a smaller picture is cut ou
 BLACK, NEARLY_BLACK = 0.06, 0.3  # of the paper's brightness: what lies around a sheet is darker; and what goes with it
 SURROUND_ELEMENT = 5  # cells: it is thicker than ink; at an edge half of that will do
 SURROUND_CONTACT = 0.25  # share of a side of the picture that it takes up
+TABLE_LEVELS = tuple(0.95 - 0.05 * k for k in range(12))  # times Otsu's level: what parts a sheet from a dark table
+TABLE_SIDES = 3  # of the picture, each by half or more, along which a table lies that is not most of it
+CORNER = 0.02  # of a sheet's outline that its sides may stray from straight
+SLANTED_FILLED = 0.95  # share of its convex hull that a sheet is which is no rectangle
 LEAST_SHEET, SHEET_FILLED = 0.1, 0.85  # share of the picture that a sheet is, and of the rectangle around it
 FAINTEST = 0.035  # share of the paper's brightness below which a mark cannot be told from paper
 
@@ -225,10 +229,8 @@ def _without_surround(gray: Gray) -> tuple[Gray, Mask | None]:
     small = _resized(gray, SURROUND_SIDE / max(gray.shape))
     (paper,) = _quantiles(small, 1 - LEAST_SHEET / 2)
     surround = _find_surround(small, BLACK * paper, NEARLY_BLACK * paper)
-    if not surround.any():  # what is only dark matters where it is most of the picture
-        otsu, _ = cv2.threshold(small, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-        surround = _find_surround(small, otsu, otsu)
-        surround &= 2 * np.count_nonzero(surround) > surround.size
+    if not surround.any():
+        surround = _find_table(small)
     if not surround.any() or not _is_sheet(~surround):
         return gray, None
     covered = _as_gray(cv2.dilate(surround.view(np.uint8), np.ones((3, 3), np.uint8)))
@@ -260,15 +262,47 @@ def _find_surround(small: Gray, level: float, weak: float) -> Mask:
     return np.asarray((grown > 0) & (dark > 0), dtype=bool)
 
 
+def _find_table(small: Gray) -> Mask:
+    """What is dark, if not black, and lies around the sheet or is most of the picture: bool (H, W).
+
+    A shadow that falls on both may leave paper in it hardly lighter than the table is in the light. Otsu's level then
+    goes through the shadow, where the outline moves with every level; at the edge of a sheet it stays where it is. So
+    that level, of Otsu's and lower ones, is taken at which the outline moves least (Matas et al. 2002, "Robust wide
+    baseline stereo from maximally stable extremal regions").
+    """
+    otsu, _ = cv2.threshold(small, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    table = _find_surround(small, otsu, otsu)
+    if not _lies_around(table):
+        return np.zeros_like(table)
+    found = [table, *(_find_surround(small, share * otsu, share * otsu) for share in TABLE_LEVELS)]
+    areas = np.array([np.count_nonzero(one) for one in found])
+    steady = found[int(np.argmin(areas[:-2] - areas[2:])) + 1]
+    return steady if _lies_around(steady) and _is_sheet(~steady) else table
+
+
+def _lies_around(table: Mask) -> bool:
+    """Whether a mask is most of the picture, or runs along most of its sides."""
+    sides = sum(side.mean() >= 0.5 for side in (table[0], table[-1], table[:, 0], table[:, -1]))
+    return bool(sides >= TABLE_SIDES or 2 * np.count_nonzero(table) > table.size)
+
+
 def _is_sheet(mask: Mask) -> bool:
     """Whether the largest part of a mask fills a quadrilateral, and enough of the picture."""
-    contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    largest = max(contours, key=cv2.contourArea, default=None)
+    largest = _largest_part(mask)
     if largest is None:
         return False
     area = cv2.contourArea(largest)
     _, (width, height), _ = cv2.minAreaRect(largest)
-    return bool(area >= LEAST_SHEET * mask.size and area >= SHEET_FILLED * width * height)
+    hull = cv2.convexHull(largest)
+    corners = cv2.approxPolyDP(hull, CORNER * cv2.arcLength(hull, closed=True), closed=True)
+    slanted = len(corners) == 4 and area >= SLANTED_FILLED * cv2.contourArea(hull)  # as a camera sees it
+    return bool(area >= LEAST_SHEET * mask.size and (slanted or area >= SHEET_FILLED * width * height))
+
+
+def _largest_part(mask: Mask) -> NDArray[Any] | None:
+    """The outline of the largest part of a mask, as OpenCV gives it; None where there is none."""
+    contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return max(contours, key=cv2.contourArea, default=None)
 
 
 def measure_contrast(

@@ -121,6 +121,26 @@ def test_what_lies_around_a_sheet_is_neither_ink_nor_measured(
     assert stray(ink, moved) < STRAY
 
 
+@pytest.mark.parametrize("margin", [60, 120, 300])
+@pytest.mark.parametrize("slant", [0, 60])
+def test_a_shadow_on_a_sheet_and_on_the_table_around_it_is_neither(margin: int, slant: int) -> None:
+    digits = Paper(700, 500)
+    for row in range(7):
+        digits.number("350781", 50, 40 + 80 * row, height=36)
+    height, width = 700 + 2 * margin, 500 + 2 * margin
+    corners = np.array([[0, 0], [500, 0], [500, 700], [0, 700]], np.float32)
+    seen = corners + margin + np.array([[slant, 0], [-slant, 0], [0, 0], [0, 0]], np.float32)
+    turn = cv2.getPerspectiveTransform(corners, seen.astype(np.float32))
+    page = cv2.warpPerspective(digits.gray(), turn, (width, height), borderMode=cv2.BORDER_CONSTANT, borderValue=65)
+    moved = Paper(height, width)
+    moved.ink = cv2.warpPerspective(digits.ink.astype(np.float32), turn, (width, height))
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    light = 1 - 0.5 / (1 + np.exp((x + 0.7 * y - 0.7) / 0.03))
+    ink = extract_ink((page * light).astype(np.uint8))
+    assert kept(ink, moved) > KEPT
+    assert stray(ink, moved) < STRAY
+
+
 @pytest.mark.parametrize("height", [40, 60, 120])
 def test_digits_that_touch_a_thick_black_frame_stay(height: int) -> None:
     digits = Paper(300, 900)
