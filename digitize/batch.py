@@ -29,8 +29,8 @@ from digitize import __version__, models, sheets, stopwatch, write
 from digitize.classify import Classifier
 from digitize.confidence import Calibration
 from digitize.detect import Detector
-from digitize.engine import gpu_seen, usable_cores
 from digitize.errors import OutputError, SheetError, UsageError
+from digitize.machine import gpu_seen, usable_cores
 from digitize.records import Drawing, Page, PageReading, SheetReading, Tiles
 from digitize.scan import Scanner, Settings
 from digitize.stopwatch import Stopwatch

@@ -36,8 +36,9 @@ from typing import Any, cast
 
 from digitize import batch, parts, store, tables, write
 from digitize.checks import parse_rules
-from digitize.engine import native_stderr_kept, usable_cores
+from digitize.engine import native_stderr_kept
 from digitize.errors import DeviceError, DigitizeError, ModelError, OutputError, SheetError, UsageError
+from digitize.machine import usable_cores
 from digitize.parts import Counts, Part
 from digitize.store import Store
 from digitize.workers import SHEET_SECONDS, Limits, Pool

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from digitize import models
 from digitize.errors import DeviceError, DigitizeError, ModelError, UsageError
-from digitize.machine import gpu_seen as gpu_seen
-from digitize.machine import usable_cores as usable_cores
+from digitize.machine import gpu_seen, usable_cores
 
 SMALLEST_SHAPE = 8  # items; a GPU's batches are padded to this times a power of two, so that few shapes are compiled
 MOST_REASON = 200  # letters of what Keras says of a file

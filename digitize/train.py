@@ -40,7 +40,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from digitize import __version__, corpora, datasets, engine, known, models, recipes
+from digitize import __version__, corpora, datasets, engine, known, machine, models, recipes
 from digitize.corpora import Source
 from digitize.errors import DatasetError, DeviceError, ModelError, OutputError, UsageError
 from digitize.records import NO_DIGIT, TILE_SIDE, Tiles
@@ -421,9 +421,9 @@ def describe_device(device: str) -> str:
     import keras
 
     backend = keras.backend.backend()
-    if device != "cpu" and engine.gpu_seen() and engine.keras_gpus(backend):
+    if device != "cpu" and machine.gpu_seen() and engine.keras_gpus(backend):
         return f"GPU {device.partition(':')[2] or 0}, {backend}"
-    return f"{engine.usable_cores()} CPU cores, {backend}"
+    return f"{machine.usable_cores()} CPU cores, {backend}"
 
 
 def _compile(course: Course) -> None:

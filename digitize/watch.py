@@ -38,9 +38,9 @@ from typing import Literal
 
 from digitize import batch, journal, ledger, models, reviews, sheets, workers
 from digitize.away import PREFIX, Away, Done
-from digitize.engine import usable_cores
 from digitize.errors import DigitizeError, OutputError, SheetError, UsageError
 from digitize.ledger import Found, Ledger, State, Tally
+from digitize.machine import usable_cores
 from digitize.options import INBOX_FILE
 from digitize.records import SheetReading
 from digitize.write import Generator, encoded

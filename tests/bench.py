@@ -29,7 +29,7 @@ import bench_pages
 import numpy as np
 from soak import measure
 
-from digitize.engine import gpu_seen
+from digitize.machine import gpu_seen
 
 ROOT = Path(__file__).parent.parent
 SIDES = Path(__file__).with_name("bench_sides.py")

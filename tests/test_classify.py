@@ -16,7 +16,7 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from digitize import datasets, engine, evaluate, models
+from digitize import datasets, engine, evaluate, machine, models
 from digitize.classify import Classifier
 from digitize.errors import DatasetError, DeviceError, ModelError, UsageError
 
@@ -195,9 +195,9 @@ def test_hidden_gpus_are_not_seen(monkeypatch: pytest.MonkeyPatch, visible: str 
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(Path, "exists", lambda node: node == Path("/dev/nvidia0"))
-    assert engine.gpu_seen() == seen
+    assert machine.gpu_seen() == seen
     monkeypatch.setattr(Path, "exists", lambda _: False)
-    assert not engine.gpu_seen()
+    assert not machine.gpu_seen()
 
 
 def test_a_card_that_disagrees_with_the_network_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import resource
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -286,20 +286,26 @@ def test_what_may_pass_is_tried_again_and_then_fails(scene: Scene, content: byte
     assert f"tried {watch.TRIES} times" in scene.failures()["1.png"]
 
 
-def test_a_sheet_that_could_not_be_opened_is_read_as_soon_as_it_can_be(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def lock(locked: Path, patched: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Let a file be opened by nobody, as for its rights; returns what refuses it."""
     opens = open
 
     def refuse(path: Any, *how: Any, **more: Any) -> Any:
-        if path == scene.inbox / "1.png":
+        if path == locked:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return opens(path, *how, **more)
 
+    patched.setattr("builtins.open", refuse)
+    patched.setattr("io.open", refuse)
+    return refuse
+
+
+def test_a_sheet_that_could_not_be_opened_is_read_as_soon_as_it_can_be(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene.put("1.png", "904")
     with monkeypatch.context() as locked:
-        locked.setattr("builtins.open", refuse)
-        locked.setattr("io.open", refuse)
+        lock(scene.inbox / "1.png", locked)
         assert scene.once() == Counts(failed=1)
         assert scene.once() == Counts()
         os.utime(scene.inbox / "1.png", (1, 1))
@@ -693,20 +699,11 @@ def book(scene: Scene) -> Iterator[Ledger]:
 def test_of_a_sheet_that_may_not_be_read_the_reason_is_kept(
     scene: Scene, book: Ledger, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    opens = open
-
-    def refuse(path: Any, *how: Any, **more: Any) -> Any:
-        if path == scene.inbox / "1.png":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return opens(path, *how, **more)
-
     origin = Path("/proc/self/mem")  # can be opened; to read where nothing is mapped is an error
     if at == "open":
         scene.put("1.png")
         origin = scene.inbox / "1.png"
-        monkeypatch.setattr("os.link", refuse)
-        monkeypatch.setattr("builtins.open", refuse)
-        monkeypatch.setattr("io.open", refuse)
+        monkeypatch.setattr("os.link", lock(origin, monkeypatch))
     elif not origin.exists():
         pytest.skip("no file here that can be opened and not read")
     assert book.list_failed(Found("1.png", 1, 1), "it is locked", origin) == "1.png"
