@@ -40,6 +40,8 @@ WEIGHTS = {  # of the maker's kinds: joined digits and print around digits are w
     "dirt": 0.4,
     "single": 1.8,
     "form": 1.8,
+    "signed": 2.0,
+    "choices": 0.8,
 }
 LARGEST_PAGE, LARGEST_DRILL = 1_500_000, 1_000_000  # pixels
 LEAST_SIDE = 6  # pixels

@@ -63,6 +63,7 @@ BESIDE, FEWEST_BESIDE = 0.75, 6  # share of glyphs, of so many at least, with wh
 PLACE_MARGIN = 0.08  # of a place's height by which its ink may reach over its box
 BLOCK_TILES = 40  # tiles that a block counts for in a batch; it is as many times as large
 LARGER_SHARE, SMALLER_SHARE = 0.1, 0.3  # of all pieces' heights that has to be of another size to be looked at
+ALONE_MARGIN = 0.1  # of a piece's height that is shown around it where it is looked at alone
 ZOOM_STEP = 2.0  # between one size that a page is looked at in and the next
 MOST_ZOOM = 2.0  # of a working pixel: more adds nothing to see
 MOST_SEEN_PIXELS = 24_000_000  # of a page in one size: bounds memory and time where the writing is tiny
@@ -164,18 +165,38 @@ def draft_page(
 
 
 def page_blocks(ink: clean.Ink) -> list[detect.Block]:
-    """A page's blocks, in the size of its writing and, where much of it has another size, in that too."""
-    tall = segment.piece_heights(ink.pen) / ink.height
+    """A page's blocks, in the size of its writing and, where much of it has another size, in that too.
+
+    In a larger size that little of it has, as headings have, what is of that size is looked at alone: the small would
+    be seen together there, two digits as one.
+    """
+    boxes = segment.piece_boxes(ink.pen)
+    tall = boxes[:, 3] / ink.height
     most = _most_zoom(ink)
     zoom = min(detect.UNIT / ink.height, most)
-    zooms = [zoom]
+    looks = [(zoom, ink.shade)]
     for step in range(1, MOST_STEPS + 1):
         factor = ZOOM_STEP**step
         for other, nearest, share in ((1 / factor, factor, LARGER_SHARE), (factor, 1 / factor, SMALLER_SHARE)):
             near = np.abs(np.log(np.maximum(tall, 1e-3) / nearest)) <= np.log(ZOOM_STEP) / 2
-            if tall[near].sum() >= share * tall.sum() > 0 and zoom * other <= most:
-                zooms.append(zoom * other)
-    return [block for zoom in zooms for block in detect.look_at(ink.shade, zoom)]
+            if zoom * other > most or not near.any():
+                continue
+            if tall[near].sum() >= share * tall.sum():
+                looks.append((zoom * other, ink.shade))
+            elif other < 1:
+                looks.append((zoom * other, _alone(ink.shade, boxes[near])))
+    return [block for zoom, shade in looks for block in detect.look_at(shade, zoom)]
+
+
+def _alone(shade: Gray, boxes: NDArray[np.int64]) -> Gray:
+    """A page's shade within some boxes (left, top, width, height) and a margin around them, and nothing elsewhere."""
+    alone = np.zeros_like(shade)
+    for left, top, width, height in boxes.tolist():
+        margin = round(ALONE_MARGIN * height)
+        rows = slice(max(0, top - margin), top + height + margin)
+        columns = slice(max(0, left - margin), left + width + margin)
+        alone[rows, columns] = shade[rows, columns]
+    return alone
 
 
 def _most_zoom(ink: clean.Ink) -> float:
@@ -557,7 +578,7 @@ class Scanner:
         with self._watch("layout"):
             lines, order = [], []
             digits = self._digits(boxes, beliefs)
-            for row in layout.arrange(boxes, others=others):
+            for row in layout.arrange(boxes, others=others, rules=layout.Rules(draft.ink.rules, draft.ink.scale)):
                 numbers = [Number(tuple(digits[k] for k in number)) for number in row.numbers]
                 lines.append(Line(tuple(numbers)))
                 order += [k for number in row.numbers for k in number]

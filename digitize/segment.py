@@ -128,16 +128,16 @@ def find_glyphs(pen: Mask, *, stroke: float) -> list[Glyph]:
     return glyphs
 
 
-def piece_heights(pen: Mask) -> NDArray[np.float64]:
-    """How tall the pieces of ink are that could be characters of any size: float64 (N,), in pixels.
+def piece_boxes(pen: Mask) -> NDArray[np.int64]:
+    """The pieces of ink that could be characters of any size: int64 (N, 4), left, top, width, height in pixels.
 
     What `find_glyphs` takes for a speck beside a thick stroke counts here: it may be a small digit beside a large one.
     """
     contours, hierarchy = cv2.findContours(pen.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     outer = [contour for k, contour in enumerate(contours) if hierarchy[0][k][3] < 0]  # the others are holes
-    sizes = np.array([cv2.boundingRect(contour)[2:] for contour in outer], float).reshape(-1, 2)
-    width, height = sizes[:, 0], sizes[:, 1]
-    return height[(height >= LEAST_CHARACTER) & (width < 3 * height) & (height < 8 * width)]
+    boxes = np.array([cv2.boundingRect(contour) for contour in outer], np.int64).reshape(-1, 4)
+    width, height = boxes[:, 2], boxes[:, 3]
+    return boxes[(height >= LEAST_CHARACTER) & (width < 3 * height) & (height < 8 * width)]
 
 
 def find_runs(glyphs: list[Glyph], *, stroke: float, height: float, merge: bool = True) -> list[Run]:

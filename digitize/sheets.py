@@ -64,6 +64,7 @@ MAX_RENDERED_PIXELS = 50 * MEGA  # A4 at 600 dpi is 35; larger PDF pages are ren
 ROUNDING = 1e-6  # of a size in points, which pdfium keeps in single precision
 MAX_STDIN_BYTES = 1 << 30
 
+HALF = 127  # of what a channel holds
 BAND_ROWS = 256  # colour is turned to gray in bands of rows that fit the cache: faster, and no second copy
 SAMPLE_BITS = (8, 10, 12, 14, 16, 24, 32)  # depths that scanners and cameras deliver inside wider integers
 REDUCED_OR_MASK = 0b101  # bits of TIFF's NewSubfileType: an overview or a mask of another page
@@ -576,16 +577,31 @@ def _gray(image: Image.Image) -> Gray:
         return _scale_samples(np.asarray(image))
     if image.mode == "L" and "transparency" not in image.info:
         return np.array(image)
+    ground = _ground(image) if image.has_transparency_data else "white"
     gray = np.empty((image.height, image.width), np.uint8)
-    for top in range(0, image.height, BAND_ROWS):
-        band = image.crop((0, top, image.width, min(top + BAND_ROWS, image.height)))
-        gray[top : top + BAND_ROWS] = np.asarray(_gray_band(band))
+    for top, band in _bands(image):
+        gray[top : top + BAND_ROWS] = np.asarray(_gray_band(band, ground))
     return gray
 
 
-def _gray_band(band: Image.Image) -> Image.Image:
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The first row of every band of an image, and the band."""
+    for top in range(0, image.height, BAND_ROWS):
+        yield top, image.crop((0, top, image.width, min(top + BAND_ROWS, image.height)))
+
+
+def _ground(image: Image.Image) -> str:
+    """What a transparent image lies on: "black" where all that can be seen is light, as white ink is; else "white"."""
+    darkest = []
+    for _, band in _bands(image):
+        light, alpha = (np.asarray(channel) for channel in band.convert("RGBA").convert("LA").split())
+        darkest += [light[alpha > HALF].min()] if (alpha > HALF).any() else []
+    return "black" if darkest and min(darkest) > HALF else "white"
+
+
+def _gray_band(band: Image.Image, ground: str) -> Image.Image:
     if band.has_transparency_data:
-        flat = Image.new("RGBA", band.size, "white")
+        flat = Image.new("RGBA", band.size, ground)
         flat.alpha_composite(band.convert("RGBA"))
         band = flat
     if band.mode in ("1", "L"):

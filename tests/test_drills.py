@@ -10,7 +10,7 @@ from stub import Paper
 
 from digitize import detect, drills
 from digitize.errors import DatasetError, OutputError
-from digitize.make import MadeDigit, MadePage
+from digitize.make import KINDS, MadeDigit, MadePage
 
 
 def made_page(text: str = "4071", height: int = 40) -> MadePage:
@@ -176,3 +176,8 @@ def test_drills_that_do_not_add_up_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DatasetError, match="do not add up"):
         drills.load_drills(path)
+
+
+def test_drills_come_from_every_kind_of_sheet() -> None:
+    assert drills.WEIGHTS.keys() == KINDS.keys()
+    assert min(drills.WEIGHTS.values()) > 0

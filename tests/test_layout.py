@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digitize import layout
-from digitize.layout import Row, arrange
+from digitize.layout import Row, Rules, arrange
 from digitize.records import Box
 
 fixed = settings(derandomize=True, deadline=None, max_examples=60)
@@ -189,12 +190,57 @@ def test_looking_up_what_stands_between_is_asking_all(seed: int) -> None:
 
     others = [box(40) for _ in range(30)]
     a, b = sorted((box(40), box(40)), key=lambda one: one.left + one.width / 2)
-    least = 12.0
+    height = 12.0 / layout.SIGN
 
     def parts(other: Box) -> bool:
         x, y = other.left + other.width / 2, other.top + other.height / 2
         beside = a.left + a.width / 2 < x < b.left + b.width / 2
-        return beside and min(a.top, b.top) < y < max(a.bottom, b.bottom) and max(other.width, other.height) >= least
+        upright = other.height > other.width and other.width <= layout.THIN * height
+        large = max(other.width, other.height) >= layout.SIGN * height and not upright
+        return beside and min(a.top, b.top) < y < max(a.bottom, b.bottom) and large
 
-    near = layout._Signs(others).large_within(0, 10**6, least)
+    near = layout._Signs(others).large_within(0, 10**6, height)
     assert near.between(a, b) == any(map(parts, others))
+
+
+def ruled(columns: list[int], top: int, bottom: int, *, scale: float = 1.0, degrees: float = 0.0) -> Rules:
+    """Upright lines of a page of 900 x 900 pixels, in working pixels; moved as the page turns where it does."""
+    mask = np.zeros((round(900 * scale), round(900 * scale)), np.uint8)
+    for x in columns:
+        ends = [Box(x, top, 1, 1), Box(x, bottom, 1, 1)]
+        first, last = turned(ends, degrees) if degrees else ends
+        cv2.line(mask, *((round(scale * end.left), round(scale * end.top)) for end in (first, last)), 1, 3)
+    return Rules(mask.astype(bool), scale)
+
+
+def parted(boxes: list[Box], rules: Rules | None, others: list[Box] | None = None) -> list[list[int]]:
+    return [[len(found) for found in row.numbers] for row in arrange(boxes, others=others or [], rules=rules)]
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.7])
+def test_the_wall_between_two_columns_starts_a_number(scale: float) -> None:
+    boxes = [box for top in (100, 180, 260) for box in (*number(3, 60, top), *number(2, 170, top))]
+    assert parted(boxes, None) == [[5], [5], [5]]
+    assert parted(boxes, ruled([50, 164, 250], 80, 320, scale=scale)) == [[3, 2], [3, 2], [3, 2]]
+
+
+@pytest.mark.parametrize("degrees", [-9.0, 9.0])
+def test_the_wall_of_a_page_that_lies_askew_starts_a_number(degrees: float) -> None:
+    boxes = [box for top in (100, 180, 260) for box in (*number(3, 60, top), *number(2, 170, top))]
+    walls = ruled([50, 164, 250], 80, 320, degrees=degrees)
+    assert parted(turned(boxes, degrees), walls) == [[3, 2], [3, 2], [3, 2]]
+
+
+def test_the_walls_of_a_comb_part_no_number() -> None:
+    boxes = number(6, 60, 100, gap=12)
+    walls = [box.right + 6 for box in boxes]
+    assert parted(boxes, ruled(walls, 90, 150)) == [[6]]
+    left_over = [Box(x - 3, 96, 6, 38) for x in walls]
+    assert parted(boxes, None, left_over) == [[6]]
+    slashes = [Box(x - 8, 96, 16, 50) for x in walls]
+    assert parted(boxes, None, slashes) == [[1] * 6]
+
+
+def test_the_lines_of_squared_paper_part_no_number() -> None:
+    boxes = [box for top in (100, 180, 260) for box in number(8, 60, top)]
+    assert parted(boxes, ruled(list(range(10, 890, 29)), 5, 895)) == [[8], [8], [8]]

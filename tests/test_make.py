@@ -16,7 +16,7 @@ import pytest
 
 from digitize import hands
 from digitize.errors import DatasetError, UsageError
-from digitize.make import KINDS, MadePage, Sources, make_page, scene_at, scenes, write_sheets
+from digitize.make import KINDS, MadePage, Sources, make_page, paint, scene_at, scenes, write_sheets
 from digitize.make.canvas import Canvas, SpoiltError
 from digitize.make.dice import Dice
 from digitize.make.stock import stock_for
@@ -118,6 +118,27 @@ def test_a_plain_sheet_is_the_ink_of_its_scene_on_white(mnist_alone: Sources) ->
             around = np.s_[box.top : box.bottom, box.left : box.right]
             assert plain.gray[around][plain.instances[around] == k].mean() < 215
     assert not all(untouched)
+
+
+def test_signs_words_and_choices_stand_beside_digits_and_are_none(mnist_alone: Sources) -> None:
+    for kind in ("signed", "choices"):
+        beside = 0.0
+        for k in range(12):
+            rng = np.random.default_rng([3, k])
+            page = make_page(rng, kind, split="train", sources=mnist_alone, plain=True)
+            near = cv2.dilate((page.instances > 0).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+            beside += float(np.mean(page.gray[~near] < 200))
+        assert beside / 12 > 0.005, kind
+
+
+def test_a_disc_is_full_and_a_ring_is_empty() -> None:
+    full, empty = paint.disc(20), paint.ring(40, 30, 3)
+    assert full.sum() == pytest.approx(np.pi * 19.5**2, rel=0.02)
+    assert empty.sum() == pytest.approx(3 * np.pi * (3 * (20 + 15) - np.sqrt((3 * 20 + 15) * (20 + 3 * 15))), rel=0.1)
+    middle = empty.shape[0] // 2, empty.shape[1] // 2
+    assert not empty[middle[0] - 10 : middle[0] + 10, middle[1] - 10 : middle[1] + 10].any()
+    assert full.max() <= 1
+    assert empty.max() <= 1
 
 
 def test_prose_has_no_digit_and_the_others_have_some(pages: dict[str, list[MadePage]]) -> None:

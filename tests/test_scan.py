@@ -71,6 +71,27 @@ def test_a_page_whose_writing_was_misjudged_is_looked_at_again_in_the_size_of_it
     assert zooms == [pytest.approx(detect.UNIT / 80), pytest.approx(detect.UNIT / 40, rel=0.1)]
 
 
+def test_a_heading_is_looked_at_alone_in_its_own_size() -> None:
+    shade = np.zeros((600, 800), np.uint8)
+    for top in range(200, 560, 60):
+        for left in range(40, 760, 45):
+            shade[top : top + 30, left : left + 20] = 255
+    writing = shade.copy()
+    shade[30:160, 100:190] = 255
+    ink = clean.Ink(shade > 0, np.zeros(shade.shape, bool), shade, 1.0, 5.0, 30.0)
+    zoom = detect.UNIT / 30
+    blocks = scan.page_blocks(ink)
+    assert {block.size[0] for block in blocks} == {zoom, zoom / 4}
+    for block in blocks:
+        if block.size[0] == zoom / 4:
+            rows, columns = np.nonzero(block.shade)
+            rows, columns = (rows + block.top) / block.zoom, (columns + block.left) / block.zoom
+            edges = rows.min(), rows.max(), columns.min(), columns.max()
+            np.testing.assert_allclose(edges, (30, 160, 100, 190), atol=1.5 / block.zoom)
+    alone = clean.Ink(writing > 0, ink.rules, writing, 1.0, 5.0, 30.0)
+    assert {block.size[0] for block in scan.page_blocks(alone)} == {zoom}
+
+
 def test_lines_numbers_and_digits_are_read_where_they_stand() -> None:
     paper = sheet_of("904 15", "7 3826")
     reading = read_page(paper.gray())

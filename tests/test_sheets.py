@@ -256,6 +256,18 @@ def test_what_is_transparent_is_paper(mode: str) -> None:
     assert one(saved(image.convert(mode), "TIFF")).gray.tolist() == [[255, 0]]
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_white_ink_on_nothing_lies_on_black(mode: str) -> None:
+    image = Image.new("RGBA", (2, 600), (255, 255, 255, 0))
+    image.putpixel((1, 580), (250, 250, 250, 255))
+    gray = one(saved(image.convert(mode), "TIFF")).gray
+    assert (gray[0, 1], gray[580, 0], gray[580, 1]) == (0, 0, 250)
+    image.putpixel((0, 3), (90, 0, 0, 255))  # dark ink, too: the light one is paper
+    gray = one(saved(image.convert(mode), "TIFF")).gray
+    assert (gray[0, 1], gray[580, 0], gray[580, 1]) == (255, 255, 250)
+    assert (one(saved(Image.new(mode, (3, 3)), "TIFF")).gray == 255).all()
+
+
 def test_a_transparent_palette_entry_is_paper() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([0, 0, 0, 9, 9, 9])

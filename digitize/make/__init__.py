@@ -7,6 +7,7 @@ canvas.py    ink in place, instance map, truth; what changes geometry
 scene.py     what all scenes share: sizes, inks, the writer
 forms.py     amounts, fields, combs, cells, tables, puzzles
 notes.py     lines, sums, prose, photos, dirt
+marks.py     digits among signs and words; ticks, rings, tallies
 pages.py     whole forms
 defects.py   light, blur, noise, one bit, JPEG
 sheets.py    the kinds; page after page, and folders of them

@@ -13,7 +13,7 @@ from digitize.hands import draw_strokes, fitted, slanted
 from digitize.make.canvas import Canvas
 from digitize.make.dice import Dice
 from digitize.make.forms import puzzle, table
-from digitize.make.paint import Rule, bar_code, blot, draw_frame, draw_rule, rule_for, scribble, straight
+from digitize.make.paint import Rule, bar_code, blot, disc, draw_frame, draw_rule, rule_for, scribble, straight
 from digitize.make.scene import (
     WORDS,
     Scene,
@@ -63,11 +63,28 @@ def lines(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
     composed = [
         [compose(stock, dice, writer.hand, text, unit, spacing=spacing, rise=rise) for text in row] for row in texts
     ]
+    return in_rows(stock, dice, writer, composed, pitch=pitch, rise=rise)
+
+
+def in_rows(
+    stock: Stock, dice: Dice, writer: Writer, composed: list[list[list[Piece]]], *, pitch: float, rise: float
+) -> Scene:
+    """Write what was composed, by row and column, on blank, ruled or squared paper.
+
+    Args:
+        stock: for a printed label.
+        dice: throws.
+        writer: whose ink it is.
+        composed: pieces by row and column; every row holds a digit.
+        pitch: from base line to base line, in pixels.
+        rise: of the base lines, y per x, as it was composed with.
+    """
+    unit, columns = writer.unit, len(composed[0])
     room = max(extent(pieces)[2] for row in composed for pieces in row)
     step = room + unit * dice.between(1.2, 3)
     margin = unit * dice.between(0.5, 1.5)
-    canvas = Canvas(columns * step + 2 * margin, rows * pitch + 2 * margin + unit)
-    bases = [margin + unit + k * pitch for k in range(rows)]
+    canvas = Canvas(columns * step + 2 * margin, len(composed) * pitch + 2 * margin + unit)
+    bases = [margin + unit + k * pitch for k in range(len(composed))]
     ruled = dice.weighted({"blank": 4.0, "ruled": 3.0, "squared": 1.5, "feet": 1.5})
     paper_lines(canvas, dice, unit, ruled, bases)
     right_bound = dice.chance(0.3)
@@ -298,10 +315,7 @@ def spoil_with(canvas: Canvas, stock: Stock, dice: Dice, writer: Writer) -> None
     elif kind == "staple":
         canvas.ink(straight(dice, unit * dice.between(0.5, 1.2), max(1, 0.06 * unit)), x, y, dice.between(0, 0.3))
     elif kind == "hole":
-        radius = unit * dice.between(0.5, 1.4)
-        grid_y, grid_x = np.ogrid[: 2 * radius + 2, : 2 * radius + 2]
-        disk = np.clip(radius - np.hypot(grid_y - radius, grid_x - radius), 0, 1).astype(np.float32)
-        canvas.ink(disk, x, y, dice.between(0, 0.6))
+        canvas.ink(disc(unit * dice.between(0.5, 1.4)), x, y, dice.between(0, 0.6))
     elif kind == "crease":
         across = dice.chance(0.5)
         at = y if across else x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -258,6 +259,22 @@ def blot(dice: Dice, size: float) -> Alpha:
     if dice.chance(0.25):
         alpha *= np.clip((radius - edge + dice.between(0.1, 0.3)) / 0.1, 0, 1)
     return alpha
+
+
+def disc(radius: float) -> Alpha:
+    """A full disc, such as a punch hole over dark ground; `radius` in pixels."""
+    y, x = np.ogrid[: 2 * radius + 2, : 2 * radius + 2]
+    return np.clip(radius - np.hypot(y - radius, x - radius), 0, 1).astype(np.float32)
+
+
+def ring(width: float, height: float, line: float) -> Alpha:
+    """The outline of an ellipse; `width` and `height` of its middle line and the width of the `line`, in pixels."""
+    pad = line / 2 + 1
+    board = np.zeros((math.ceil(height + 2 * pad), math.ceil(width + 2 * pad)), np.uint8)
+    middle = round(16 * (width / 2 + pad)), round(16 * (height / 2 + pad))
+    axes = max(1, round(8 * width)), max(1, round(8 * height))
+    cv2.ellipse(board, middle, axes, 0, 0, 360, 255, max(1, round(line)), cv2.LINE_AA, 4)
+    return board.astype(np.float32) / np.float32(255)
 
 
 def straight(dice: Dice, length: float, width: float) -> Alpha:

@@ -21,6 +21,7 @@ from digitize.make.canvas import Instances, MadeDigit, MadePage, SpoiltError
 from digitize.make.defects import Look, show_through, spoil
 from digitize.make.dice import Dice
 from digitize.make.forms import amount, comb, field, single, table
+from digitize.make.marks import choices, signed
 from digitize.make.notes import dirt, lines, photo, prose, spoil_with, sums
 from digitize.make.pages import form
 from digitize.make.paint import Paper, paper, security_pattern
@@ -40,6 +41,8 @@ KINDS: dict[str, Callable[[Stock, Dice], Scene]] = {
     "dirt": dirt,
     "single": single,
     "form": form,
+    "signed": signed,
+    "choices": choices,
 }
 WEIGHTS: dict[str, float] = {
     "amount": 2.0,
@@ -53,6 +56,8 @@ WEIGHTS: dict[str, float] = {
     "dirt": 0.5,
     "single": 1.2,
     "form": 0.4,
+    "signed": 1.2,
+    "choices": 0.5,
 }
 LEAST_CONTRAST = 14.0  # gray levels between a digit and what is around it
 LEAST_SEEN = 0.7  # share of its ink that is on its own side of the middle level

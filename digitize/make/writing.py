@@ -216,10 +216,13 @@ def draw_sign(
         Its ink, and how far its middle lies above the base line, in pixels.
     """
     size, middle = SIGN_PLACES[char]
-    size *= dice.log(0.9 if char in "/|" else 0.7, 1.4)  # shorter ones cannot be told from a 1
+    size *= dice.log(0.82 if char in "/|" else 0.7, 1.4)  # shorter ones cannot be told from a 1
     strokes = stock.letter(dice, "x") if char == "x" else None if char == "." else stock.sign(dice, char)
     if strokes is None or dice.chance(0.3):
-        strokes = wave([np.array(stroke, np.float32) for stroke in PLAIN_SIGNS[char]], dice.rng, 0.02)
+        plain = [np.array(stroke, np.float32) for stroke in PLAIN_SIGNS[char]]
+        if char == "/":  # more or less steep
+            plain[0][:, 0] *= dice.between(0.4, 1.4)
+        strokes = wave(plain, dice.rng, 0.02)
         if char == "." and dice.chance(0.5):
             strokes = [np.array([[0, 0], [dice.normal(0.5), dice.between(0.2, 1)]], np.float32)]
     strokes = [smooth(stroke * np.float32(size), 2) for stroke in slanted(strokes, 0.5 * slant)]
