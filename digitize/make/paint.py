@@ -269,12 +269,13 @@ def disc(radius: float) -> Alpha:
 
 def ring(width: float, height: float, line: float) -> Alpha:
     """The outline of an ellipse; `width` and `height` of its middle line and the width of the `line`, in pixels."""
-    pad = line / 2 + 1
-    board = np.zeros((math.ceil(height + 2 * pad), math.ceil(width + 2 * pad)), np.uint8)
-    middle = round(16 * (width / 2 + pad)), round(16 * (height / 2 + pad))
-    axes = max(1, round(8 * width)), max(1, round(8 * height))
-    cv2.ellipse(board, middle, axes, 0, 0, 360, 255, max(1, round(line)), cv2.LINE_AA, 4)
-    return board.astype(np.float32) / np.float32(255)
+    half_width, half_height, pad = width / 2, height / 2, line / 2 + 1
+    x = np.arange(math.ceil(width + 2 * pad), dtype=np.float32)[None] - half_width - pad + 0.5
+    y = np.arange(math.ceil(height + 2 * pad), dtype=np.float32)[:, None] - half_height - pad + 0.5
+    level = np.maximum(np.hypot(x / half_width, y / half_height), 1e-6)
+    steepness = np.maximum(np.hypot(x / half_width**2, y / half_height**2) / level, 1e-6)
+    off = np.abs(level - 1) / steepness  # from the ellipse, to first order
+    return np.asarray(np.clip((line + 1) / 2 - off, 0, 1), np.float32)
 
 
 def straight(dice: Dice, length: float, width: float) -> Alpha:
