@@ -23,6 +23,7 @@ STEEPEST = 12.0  # degrees
 SLOPE_STEP = 0.25  # degrees
 LEVEL_BONUS = 0.02  # share by which a slope has to beat the level page
 ROW_SHARE = 0.5  # of a digit's height by which its middle may lie off its line
+MOST_TALLER = 1.5  # what is more times as tall as its neighbour is taken for so tall: it may stand beside two lines
 GAP = 0.75  # digit heights: a wider gap starts a number, unless the line's digits all stand that far apart
 GAP_OF_LINE = 2.2  # times the line's usual gap
 MOST_ASKED = 300  # boxes whose nearest neighbour is looked for
@@ -98,7 +99,8 @@ def _rows(place: NDArray[np.float64], heights: NDArray[np.float64]) -> list[list
     for k in np.argsort(place[:, 0], kind="stable"):
         y, height = place[k, 1], heights[k]
         off = np.abs(y - last_y[: len(rows)])
-        off[off > ROW_SHARE * np.maximum(height, last_height[: len(rows)])] = np.inf
+        higher, lower = np.maximum(height, last_height[: len(rows)]), np.minimum(height, last_height[: len(rows)])
+        off[off > ROW_SHARE * np.minimum(higher, MOST_TALLER * lower)] = np.inf
         best = int(off.argmin()) if rows else -1
         if best < 0 or off[best] == np.inf:
             last_y[len(rows)], last_height[len(rows)] = y, height

@@ -203,6 +203,13 @@ def test_looking_up_what_stands_between_is_asking_all(seed: int) -> None:
     assert near.between(a, b) == any(map(parts, others))
 
 
+def test_a_tall_digit_beside_two_lines_joins_neither_to_the_other() -> None:
+    upper, lower = number(4, 200, 100), number(4, 200, 170)
+    tall = [Box(60, 85, 90, 140)]
+    assert sorted(len(found) for line in read([*upper, *lower, *tall]) for found in line) == [1, 4, 4]
+    assert len(read([*upper, *lower, *tall])) == 3
+
+
 def ruled(columns: list[int], top: int, bottom: int, *, scale: float = 1.0, degrees: float = 0.0) -> Rules:
     """Upright lines of a page of 900 x 900 pixels, in working pixels; moved as the page turns where it does."""
     mask = np.zeros((round(900 * scale), round(900 * scale)), np.uint8)
