@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from digitize.hands import draw_strokes, wave
+from digitize.hands import draw_strokes
 from digitize.make.canvas import Canvas
 from digitize.make.dice import Dice
 from digitize.make.paint import Rule, draw_frame, draw_rule, rule_for, scribble
@@ -18,6 +18,7 @@ from digitize.make.writing import (
     Spacing,
     compose,
     compose_word,
+    draw_freely,
     draw_sign,
     extent,
     place,
@@ -361,9 +362,8 @@ def _cross_out(canvas: Canvas, dice: Dice, writer: Writer, box: tuple[float, flo
     if dice.chance(0.6):
         strokes.append(np.array(((0, 0), (1, 1)) if ends[0][1] else ((0, 1), (1, 0)), np.float32))
     scale = np.array([right - left, bottom - top], np.float32) / writer.unit
-    strokes = wave([stroke * scale for stroke in strokes], dice.rng, 0.03)
-    low = np.concatenate(strokes).min(axis=0)
-    alpha = draw_strokes([stroke - low for stroke in strokes], writer.unit, writer.habits.pen, dice.rng)
+    scaled = [stroke * scale for stroke in strokes]
+    alpha = draw_freely(dice, scaled, writer.unit, writer.habits.pen, unevenness=0.03)
     canvas.ink(alpha, (left + right) / 2 - alpha.shape[1] / 2, (top + bottom) / 2 - alpha.shape[0] / 2, writer.tone)
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from digitize.hands import draw_strokes, wave
 from digitize.make.canvas import Canvas
 from digitize.make.dice import Dice
 from digitize.make.forms import grouped
@@ -19,6 +18,7 @@ from digitize.make.writing import (
     Spacing,
     compose,
     compose_word,
+    draw_freely,
     draw_sign,
     extent,
     place,
@@ -145,9 +145,7 @@ def _stress(dice: Dice, writer: Writer, box: tuple[float, float, float, float]) 
     strokes = [np.array([[0, 0], [length, dice.normal(0.05)]], np.float32)]
     if dice.chance(0.4):
         strokes.append(np.array([[0, 0.2], [length, 0.2 + dice.normal(0.05)]], np.float32))
-    strokes = wave(strokes, dice.rng, 0.02)
-    low = np.concatenate(strokes).min(axis=0)
-    alpha = draw_strokes([stroke - low for stroke in strokes], unit, writer.habits.pen, dice.rng)
+    alpha = draw_freely(dice, strokes, unit, writer.habits.pen, unevenness=0.02)
     return Piece(alpha, left - unit * dice.between(0, 0.3), bottom + unit * dice.between(0.08, 0.25))
 
 
@@ -228,9 +226,7 @@ def _choose(canvas: Canvas, stock: Stock, dice: Dice, writer: Writer, middle: tu
         corner, height = dice.between(0.2, 0.45), size / writer.unit * dice.between(0.8, 1.6)
         points = [[0, dice.between(0.3, 0.65)], [corner, 1], [dice.between(0.7, 1.1), dice.between(-0.2, 0.1)]]
         stroke = np.array(points, np.float32) * np.float32(height)
-        strokes = wave([stroke - stroke.min(axis=0)], dice.rng, 0.02)
-        low = strokes[0].min(axis=0)
-        alpha = draw_strokes([strokes[0] - low], writer.unit, writer.habits.pen, dice.rng)
+        alpha = draw_freely(dice, [stroke], writer.unit, writer.habits.pen, unevenness=0.02)
     x = middle[0] - alpha.shape[1] / 2 + size * dice.normal(0.12)
     canvas.ink(alpha, x, middle[1] - alpha.shape[0] / 2 + size * dice.normal(0.12), writer.tone)
 
@@ -244,14 +240,15 @@ def _tally(canvas: Canvas, dice: Dice, writer: Writer, left: float, base: float)
     for k in range(groups + bool(more)):
         count = TALLY - 1 if k < groups else more
         strokes = [
-            np.array([[n * step + slope + dice.normal(0.03), dice.normal(0.05)], [n * step, 1 + dice.normal(0.05)]])
+            np.array(
+                [[n * step + slope + dice.normal(0.03), dice.normal(0.05)], [n * step, 1 + dice.normal(0.05)]],
+                np.float32,
+            )
             for n in range(count)
         ]
         if k < groups:
             ends = [[-0.2, dice.between(0.6, 1)], [(TALLY - 2) * step + 0.3, dice.between(0, 0.4)]]
-            strokes.append(np.array(ends))
-        strokes = wave([stroke.astype(np.float32) for stroke in strokes], dice.rng, 0.01)
-        low = np.concatenate(strokes).min(axis=0)
-        alpha = draw_strokes([stroke - low for stroke in strokes], unit, writer.habits.pen, dice.rng)
+            strokes.append(np.array(ends, np.float32))
+        alpha = draw_freely(dice, strokes, unit, writer.habits.pen, unevenness=0.01)
         canvas.ink(alpha, left, base - alpha.shape[0], writer.tone)
         left += alpha.shape[1] + unit * dice.between(0.4, 1)

@@ -231,6 +231,19 @@ def draw_sign(
     return alpha, height * (middle + dice.normal(0.05))
 
 
+def draw_freely(dice: Dice, strokes: list[Stroke], unit: float, pen: Pen, *, unevenness: float) -> Alpha:
+    """Draw strokes, given in digit heights, as a hand does that is not quite steady.
+
+    Args:
+        dice: throws.
+        strokes: float32 (K, 2) points each, wherever they lie.
+        unit: digit height in pixels.
+        pen: what they are drawn with; its width is a share of `unit`.
+        unevenness: how far the hand goes astray, in digit heights.
+    """
+    return draw_strokes(_at_origin(wave(strokes, dice.rng, unevenness)), unit, pen, dice.rng)
+
+
 def _at_origin(strokes: list[Stroke]) -> list[Stroke]:
     low = np.concatenate(strokes).min(axis=0)
     return [(stroke - low).astype(np.float32) for stroke in strokes]
