@@ -66,7 +66,7 @@ def arrange(boxes: list[Box], *, others: list[Box], rules: Rules | None = None) 
     if walls is not None and walls.pierce(boxes) > PIERCED * len(boxes):
         walls = None
     turn = np.array([[np.cos(slope), -np.sin(slope)], [np.sin(slope), np.cos(slope)]])
-    rows = [_numbers(row, boxes, signs, walls) for row in _rows(place @ turn if slope else place, heights)]
+    rows = [_numbers(row, boxes, signs, walls) for row in _rows(place @ turn, heights)]
     return [Row(tuple(tuple(order[k] for k in number) for number in row)) for row in rows]
 
 

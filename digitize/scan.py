@@ -60,10 +60,9 @@ LOPSIDED = [2, 3, 4, 5, 6, 7, 9]  # digits that look otherwise when they lie on 
 UNLIKE = [3, 4, 7]  # those that look like no digit when they stand on their head
 PLAINLY, OF_GLYPHS = 0.2, 10  # share of them, of so many glyphs at least, with which a page stands upright beyond doubt
 BESIDE, FEWEST_BESIDE = 0.75, 6  # share of glyphs, of so many at least, with which writing runs across the page
-PLACE_MARGIN = 0.08  # of a place's height by which its ink may reach over its box
+PLACE_MARGIN = 0.08  # of the height of a place or a piece by which its ink may reach over its box
 BLOCK_TILES = 40  # tiles that a block counts for in a batch; it is as many times as large
 LARGER_SHARE, SMALLER_SHARE = 0.1, 0.3  # of all pieces' heights that has to be of another size to be looked at
-ALONE_MARGIN = 0.1  # of a piece's height that is shown around it where it is looked at alone
 ZOOM_STEP = 2.0  # between one size that a page is looked at in and the next
 MOST_ZOOM = 2.0  # of a working pixel: more adds nothing to see
 MOST_SEEN_PIXELS = 24_000_000  # of a page in one size: bounds memory and time where the writing is tiny
@@ -191,11 +190,10 @@ def page_blocks(ink: clean.Ink) -> list[detect.Block]:
 def _alone(shade: Gray, boxes: NDArray[np.int64]) -> Gray:
     """A page's shade within some boxes (left, top, width, height) and a margin around them, and nothing elsewhere."""
     alone = np.zeros_like(shade)
-    for left, top, width, height in boxes.tolist():
-        margin = round(ALONE_MARGIN * height)
-        rows = slice(max(0, top - margin), top + height + margin)
-        columns = slice(max(0, left - margin), left + width + margin)
-        alone[rows, columns] = shade[rows, columns]
+    for sides in boxes.tolist():
+        box = widened(Box(*sides), shade.shape)
+        part = np.s_[box.top : box.bottom, box.left : box.right]
+        alone[part] = shade[part]
     return alone
 
 

@@ -592,11 +592,14 @@ def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 
 def _ground(image: Image.Image) -> str:
     """What a transparent image lies on: "black" where all that can be seen is light, as white ink is; else "white"."""
-    darkest = []
+    seen = False
     for _, band in _bands(image):
         light, alpha = (np.asarray(channel) for channel in band.convert("RGBA").convert("LA").split())
-        darkest += [light[alpha > HALF].min()] if (alpha > HALF).any() else []
-    return "black" if darkest and min(darkest) > HALF else "white"
+        visible = light[alpha > HALF]
+        if (visible <= HALF).any():
+            return "white"
+        seen = seen or visible.size > 0
+    return "black" if seen else "white"
 
 
 def _gray_band(band: Image.Image, ground: str) -> Image.Image:

@@ -121,6 +121,10 @@ class Canvas:
         if x1 > x0 and y1 > y0:
             self.light[y0:y1, x0:x1] *= 1 - (1 - tone) * alpha[y0 - y : y1 - y, x0 - x : x1 - x]
 
+    def ink_around(self, alpha: Alpha, middle: tuple[float, float], tone: float) -> None:
+        """Lay ink down with its middle at a place; otherwise as `ink`."""
+        self.ink(alpha, middle[0] - alpha.shape[1] / 2, middle[1] - alpha.shape[0] / 2, tone)
+
     def digit(self, alpha: Alpha, left: float, top: float, tone: float, place: tuple[int, int, int]) -> None:
         """Write a true digit.
 

@@ -352,10 +352,10 @@ def numbering(dice: Dice) -> str:
 def _cross_out(canvas: Canvas, dice: Dice, writer: Writer, box: tuple[float, float, float, float]) -> None:
     """Cross out what stands in a box: strokes through it, or an X, or a scribble."""
     left, top, right, bottom = box
-    size = max(right - left, bottom - top)
+    middle, size = ((left + right) / 2, (top + bottom) / 2), max(right - left, bottom - top)
     if dice.chance(0.3):
         alpha = scribble(dice, size, writer.stroke)
-        canvas.ink(alpha, (left + right) / 2 - alpha.shape[1] / 2, (top + bottom) / 2 - alpha.shape[0] / 2, writer.tone)
+        canvas.ink_around(alpha, middle, writer.tone)
         return
     ends = dice.pick((((0, 0.5), (1, 0.5)), ((0, 1), (1, 0)), ((0, 0), (1, 1))))
     strokes = [np.array(ends, np.float32)]
@@ -364,7 +364,7 @@ def _cross_out(canvas: Canvas, dice: Dice, writer: Writer, box: tuple[float, flo
     scale = np.array([right - left, bottom - top], np.float32) / writer.unit
     scaled = [stroke * scale for stroke in strokes]
     alpha = draw_freely(dice, scaled, writer.unit, writer.habits.pen, unevenness=0.03)
-    canvas.ink(alpha, (left + right) / 2 - alpha.shape[1] / 2, (top + bottom) / 2 - alpha.shape[0] / 2, writer.tone)
+    canvas.ink_around(alpha, middle, writer.tone)
 
 
 def puzzle(stock: Stock, dice: Dice) -> Scene:

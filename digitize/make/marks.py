@@ -19,7 +19,6 @@ from digitize.make.writing import (
     compose,
     compose_word,
     draw_freely,
-    draw_sign,
     extent,
     place,
     print_text,
@@ -182,12 +181,12 @@ def choices(stock: Stock, dice: Dice) -> Scene:
             canvas.ink(alpha, margin, base - alpha.shape[0], 0.2)
         for column in range(options):
             middle = margin + names + (column + 0.5) * step, base - 0.4 * unit
-            _option(canvas, dice, rule, middle, size, round_one=round_ones)
+            draw_option(canvas, dice, rule, middle, size, round_one=round_ones)
             if lettered:
                 alpha = print_text(face, "ABCDEF"[column])
-                canvas.ink(alpha, middle[0] - alpha.shape[1] / 2, middle[1] - alpha.shape[0] / 2, 0.3)
+                canvas.ink_around(alpha, middle, 0.3)
             if dice.chance(chosen):
-                _choose(canvas, stock, dice, writer, middle, min(size))
+                choose(canvas, dice, writer, middle, min(size))
         if room:
             pieces = compose(stock, dice, writer.hand, dice.digits(dice.whole(1, 4)), unit, spacing=spacing)
             left = margin + names + options * step + unit * dice.between(0.3, 0.8)
@@ -201,7 +200,7 @@ def choices(stock: Stock, dice: Dice) -> Scene:
     return Scene(canvas, unit, writer.stroke, writer.tone, device_for(dice, copy=0.25, low=0.2), tilt=tilt)
 
 
-def _option(
+def draw_option(
     canvas: Canvas, dice: Dice, rule: Rule, middle: tuple[float, float], size: tuple[float, float], *, round_one: bool
 ) -> None:
     """A printed circle, ellipse or box around its middle; `size` is width and height in pixels."""
@@ -209,26 +208,27 @@ def _option(
     if not round_one:
         draw_frame(canvas, dice, rule, (left, top, left + size[0], top + size[1]))
         return
-    alpha = ring(size[0], size[1], rule.width)
-    canvas.ink(alpha, middle[0] - alpha.shape[1] / 2, middle[1] - alpha.shape[0] / 2, rule.tone)
+    canvas.ink_around(ring(size[0], size[1], rule.width), middle, rule.tone)
 
 
-def _choose(canvas: Canvas, stock: Stock, dice: Dice, writer: Writer, middle: tuple[float, float], size: float) -> None:
+def choose(canvas: Canvas, dice: Dice, writer: Writer, middle: tuple[float, float], size: float) -> None:
     """Tick, cross, fill or ring what stands around a middle; `size` in pixels."""
     kind = dice.weighted({"tick": 4.0, "cross": 2.0, "dot": 1.5, "ring": 0.7})
     if kind == "dot":
         alpha = disc(size * dice.between(0.2, 0.5))
     elif kind == "ring":
         alpha = ring(size * dice.between(1.3, 2.2), size * dice.between(1.3, 2.0), writer.stroke)
-    elif kind == "cross":
-        alpha, _ = draw_sign(stock, dice, "x", max(6.0, 2 * size), writer.habits.pen)
     else:
-        corner, height = dice.between(0.2, 0.45), size / writer.unit * dice.between(0.8, 1.6)
-        points = [[0, dice.between(0.3, 0.65)], [corner, 1], [dice.between(0.7, 1.1), dice.between(-0.2, 0.1)]]
-        stroke = np.array(points, np.float32) * np.float32(height)
-        alpha = draw_freely(dice, [stroke], writer.unit, writer.habits.pen, unevenness=0.02)
-    x = middle[0] - alpha.shape[1] / 2 + size * dice.normal(0.12)
-    canvas.ink(alpha, x, middle[1] - alpha.shape[0] / 2 + size * dice.normal(0.12), writer.tone)
+        if kind == "tick":
+            bend, end = (dice.between(0.2, 0.45), 1.0), (dice.between(0.7, 1.1), dice.between(-0.2, 0.1))
+            lines = [[(0.0, dice.between(0.3, 0.65)), bend, end]]
+        else:
+            lines = [[(0.0, 0.0), (1.0, 1.0)], [(dice.between(0.8, 1.1), 0.0), (0.0, dice.between(0.8, 1.1))]]
+        height = size / writer.unit * dice.between(0.8, 1.6)
+        strokes = [np.array(line, np.float32) * np.float32(height) for line in lines]
+        alpha = draw_freely(dice, strokes, writer.unit, writer.habits.pen, unevenness=0.02)
+    off = size * dice.normal(0.12), size * dice.normal(0.12)
+    canvas.ink_around(alpha, (middle[0] + off[0], middle[1] + off[1]), writer.tone)
 
 
 def _tally(canvas: Canvas, dice: Dice, writer: Writer, left: float, base: float) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from digitize.make.canvas import Canvas
 from digitize.make.dice import Dice
 from digitize.make.forms import comb, field, numbering, table
+from digitize.make.marks import choose, draw_option
 from digitize.make.notes import lines, print_word
-from digitize.make.paint import bar_code, draw_frame, qr_code, rule_for
+from digitize.make.paint import bar_code, qr_code, rule_for
 from digitize.make.scene import WORDS, Scene, Writer, device_for, label, unit_for, writer_for
 from digitize.make.stock import Stock
-from digitize.make.writing import compose_word, draw_sign, extent, place, print_text
+from digitize.make.writing import compose_word, extent, place, print_text
 
 BLOCKS = {"text": 6.0, "comb": 5.0, "field": 3.0, "table": 4.0, "lines": 1.2, "boxes": 2.0, "code": 1.4, "answer": 2.0}
 
@@ -79,18 +80,18 @@ def _text(stock: Stock, dice: Dice, width: float, size: float) -> Canvas:
 
 
 def _check_boxes(stock: Stock, dice: Dice, writer: Writer, width: float) -> Canvas:
-    """Boxes to be ticked, some of them ticked or crossed, each with a word in print."""
+    """Boxes or circles to be ticked, some of them ticked or crossed, each with a word in print."""
     unit = writer.unit
     canvas = Canvas(width, 1.5 * unit)
     rule = rule_for(dice, unit, low=0.03, high=0.08)
     face = stock.font(dice, unit * dice.between(0.45, 0.7))
-    side, step = unit * dice.between(0.4, 0.9), unit * dice.between(2.5, 5)
+    side, step, round_ones = unit * dice.between(0.4, 0.9), unit * dice.between(2.5, 5), dice.chance(0.4)
     for k in range(int(width / step)):
         left, top = k * step + rule.width, 0.3 * unit
-        draw_frame(canvas, dice, rule, (left, top, left + side, top + side))
+        middle = left + side / 2, top + side / 2
+        draw_option(canvas, dice, rule, middle, (side, side), round_one=round_ones)
         if dice.chance(0.35):
-            mark, _ = draw_sign(stock, dice, "x", unit, writer.habits.pen)
-            canvas.ink(mark, left + (side - mark.shape[1]) / 2, top + (side - mark.shape[0]) / 2, writer.tone)
+            choose(canvas, dice, writer, middle, side)
         alpha = print_text(face, dice.pick(WORDS)[:6])
         canvas.ink(alpha, left + 1.4 * side, top + side - alpha.shape[0], 0.2)
     return canvas
