@@ -37,6 +37,7 @@ from digitize.scan import Scanner, Settings
 KIND_WEIGHTS = {kind: weight for kind, weight in WEIGHTS.items() if kind not in ("prose", "dirt")}
 BINS = 15  # of equal mass, as in the shared scorer
 PAGES_AT_ONCE = 32
+MADE_AT_ONCE = 256  # sheets that processes make ahead of the reader; bounds memory
 SEED = 7  # not the one that lessons for validation are made with
 THRESHOLDS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 
@@ -164,7 +165,8 @@ def made_sheets(
         return
     # Not by fork: OpenCV's threads do not survive it.
     with get_context("spawn").Pool(jobs, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        yield from _not_too_large(pool.imap(make, range(count), 4))
+        for start in range(0, count, MADE_AT_ONCE):
+            yield from _not_too_large(pool.imap(make, range(start, min(count, start + MADE_AT_ONCE)), 4))
 
 
 def judge(scanner: Scanner, made: Iterable[MadePage]) -> Judged:

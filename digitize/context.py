@@ -5,7 +5,8 @@ digit that only might be one; in a column of digits, or alone in a small picture
 place is scored once more, by a small network that looks at its own score, its shape, and sums over the other places:
 the contextual rescoring of Felzenszwalb, Girshick, McAllester & Ramanan, "Object Detection with Discriminatively
 Trained Part-Based Models" (IEEE TPAMI 2010, section 7.2), with neighbours weighed by where they stand, since digits
-stand in rows and columns.
+stand in rows and columns. How it compares with them tells, too: a slash is taller than the digits of its line, and
+circles to choose from are all of one size.
 
 It is fitted (`learn_context.py`) on sheets that the maker draws from hands which the detector was not trained on, and
 is kept in the detector's card, as it holds for that detector alone, looking as often at a page as it did then.
@@ -30,7 +31,7 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 MEND = "fit it again with digitize calibrate --context, or restore the card"
-FEATURES = "places/2"  # which numbers `features` gives; a card's weights hold for these alone
+FEATURES = "places/3"  # which numbers `features` gives; a card's weights hold for these alone
 LEAST, MOST = 1e-4, 1 - 1e-4  # probabilities nearer to 0 or 1 say no more
 SURE = 0.8  # probability from which a place is counted as sure
 TOLD = 0.3  # probability from which a place counts at all for the share of sure ones
@@ -39,10 +40,16 @@ ALIKE = 0.35  # log of the ratio of two heights at which a neighbour counts for 
 # Columns and rows, in heights of a place, at which what stands there counts for 1/e: its row near and far, its column
 # likewise, and all around.
 REACHES = ((1.5, 0.4), (6.0, 0.5), (0.6, 2.0), (0.8, 8.0), (3.0, 3.0))
+LINE = 2.0, 0.6  # the same of the line that a place is compared with
+AROUND = 6.0, 6.0  # and of all around, where it is compared with what has its value
+MOST_ALIKE = 10.0  # digits' worth of these from which more say no more
+MOST_OFF = 1.5  # heights: the most by which a neighbour's top or foot counts as lower or higher
+ENOUGH = 0.3  # digits' worth of neighbours from which a comparison counts in full
 FURTHEST = 12.0  # heights: what stands further away does not count for any of them
 AT_ONCE = 64  # places whose neighbours are looked for together; bounds memory
 SMALLEST = math.log(1 / 80)  # log of the least part of a page's side that a digit's is told to be
-COUNT = 16 + 2 * len(REACHES)  # numbers that `features` gives
+OWN, COMPARED = 16, 8  # numbers about a place and its page, and about how it compares with its neighbours
+COUNT = OWN + COMPARED + 2 * len(REACHES)  # numbers that `features` gives
 DIGITS = 5  # of the numbers in a card
 
 
@@ -132,10 +139,11 @@ def features(places: Sequence[Place], shape: tuple[int, int]) -> Floats:
         shape: (h, w) of the page in working pixels.
 
     Returns:
-        float64 (N, 26): log odds of the place; how sure its value is, the value's entropy, and its shares of 1, 7 and
+        float64 (N, 34): log odds of the place; how sure its value is, the value's entropy, and its shares of 1, 7 and
         0; log ratios of its height to the other places' and of its sides to each other and to the page's; how many
         others there are, how many digits' worth, the surest one's log odds, the mean, how many sure ones, and their
-        share; and for each of `REACHES` what others amount to there, as digits and as none.
+        share; how it compares with its neighbours (see `_compared`); and for each of `REACHES` what others amount to
+        there, as digits and as none.
     """
     if not places:
         return np.zeros((0, COUNT))
@@ -161,13 +169,18 @@ def features(places: Sequence[Place], shape: tuple[int, int]) -> Floats:
         np.log1p(sure_others),
         sure_others / np.maximum(told_others, 1),
     ]
-    return np.column_stack([*own, *sides, *page, _beside(boxes, seen)])
+    return np.column_stack([*own, *sides, *page, *_beside(boxes, seen, digits)])
 
 
-def _beside(boxes: Floats, seen: Floats) -> Floats:
-    """For each place and each of `REACHES`, how much stands there that is a digit, and that is none: (N, 10)."""
+def _beside(boxes: Floats, seen: Floats, digits: Floats) -> tuple[Floats, Floats]:
+    """What stands beside each place.
+
+    Returns:
+        How it compares with that: (N, 8), see `_compared`. For each of `REACHES`, how much stands there that is a
+        digit, and that is none: (N, 10).
+    """
     x, y, height = boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2, boxes[:, 3]
-    amounts = np.zeros((len(boxes), 2 * len(REACHES)))
+    compared, amounts = np.zeros((len(boxes), COMPARED)), np.zeros((len(boxes), 2 * len(REACHES)))
     for own, rows, j in _neighbours(x, y, height):
         i = own[rows]
         across, down = np.square((x[j] - x[i]) / height[i]), np.square((y[j] - y[i]) / height[i])
@@ -176,7 +189,53 @@ def _beside(boxes: Floats, seen: Floats) -> Floats:
             weight = np.exp(-alike - across / reach_across**2 - down / reach_down**2)
             for part, share in enumerate((seen[j], 1 - seen[j])):
                 amounts[own, 2 * k + part] = np.bincount(rows, weight * share, minlength=len(own))
-    return np.asarray(np.log1p(amounts), dtype=np.float64)
+        in_line, around = (seen[j] * np.exp(-across / a**2 - down / d**2) for a, d in (LINE, AROUND))
+        same = np.einsum("nd,nd->n", digits[i], digits[j])
+        compared[own] = _compared(boxes[i], boxes[j], same, in_line, around, rows, len(own))
+    return compared, np.asarray(np.log1p(amounts), dtype=np.float64)
+
+
+def _compared(
+    own: Floats, other: Floats, same: Floats, in_line: Floats, around: Floats, rows: Indices, count: int
+) -> Floats:
+    """How places compare with their neighbours.
+
+    A mean over neighbours that are less than `ENOUGH` of a digit together is drawn to 0 as they grow fewer.
+
+    Args:
+        own: (M, 4), the box (left, top, width, height) of the place that a pair is about.
+        other: (M, 4), that of its neighbour.
+        same: (M,), how likely the two have the same value.
+        in_line: (M,), weight of the neighbour among those in the line, by where it is and how likely it is a digit.
+        around: (M,), the same among all around.
+        rows: (M,), which place a pair is about.
+        count: how many places there are.
+
+    Returns:
+        float64 (count, 8). Means over the line: the log ratio of the neighbours' heights to its own; by how many of
+        its heights their tops and feet lie lower; the share of them that have its value. Of all around: the share that
+        have its value; the log of how many digits' worth they are; and the means over these of how far their heights
+        and widths are from its own, in logs.
+    """
+
+    def means(weight: Floats, *columns: Floats) -> list[Floats]:
+        amount = np.maximum(np.bincount(rows, weight, minlength=count), ENOUGH)
+        return [np.bincount(rows, weight * values, minlength=count) / amount for values in columns]
+
+    _, top, width, height = own.T
+    taller, wider = np.log(other[:, 3] / height), np.log(other[:, 2] / width)
+    tops = np.clip((other[:, 1] - top) / height, -MOST_OFF, MOST_OFF)
+    feet = np.clip((other[:, 1] + other[:, 3] - top - height) / height, -MOST_OFF, MOST_OFF)
+    alike = around * same
+    many = np.log1p(np.minimum(np.bincount(rows, alike, minlength=count), MOST_ALIKE))
+    return np.column_stack(
+        [
+            *means(in_line, taller, tops, feet, same),
+            *means(around, same),
+            many,
+            *means(alike, np.abs(taller), np.abs(wider)),
+        ]
+    )
 
 
 def _neighbours(x: Floats, y: Floats, height: Floats) -> Iterator[tuple[Indices, Indices, Indices]]:

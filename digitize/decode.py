@@ -40,7 +40,9 @@ PRIOR_WEIGHT, MOST_PRIOR = 2.5, 4.0  # of the votes' log odds; chosen on the mak
 LEAST_POWER = 0.25  # of the classifier's opinion beside the detector's; the most is 1, where they count alike
 EQUAL_AT = 0.025  # share of a page's digits over which the two differ up to which they count alike
 USUAL_DISPUTES, USUAL_AMONG = 0.08, 20  # share over which they differ on made sheets; the digits that it counts for
-LEAST_SEEN = 0.45  # probability from which a place is reported; 0.5 has a hair more f1 there, but hides more digits
+LEAST_SEEN = (
+    0.35  # probability from which a place is reported; 0.5 has half a point more f1 there, but hides more digits
+)
 MOST_STATES = 4000  # sets of explained atoms walked before a run is read greedily
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from digitize import hands
 from digitize.errors import DatasetError, UsageError
-from digitize.make import KINDS, MadePage, Sources, make_page, paint, scene_at, scenes, write_sheets
+from digitize.make import KINDS, MadePage, Sources, make_page, paint, scene_at, scenes, sheets, write_sheets
 from digitize.make.canvas import Canvas, SpoiltError
 from digitize.make.dice import Dice
 from digitize.make.stock import stock_for
@@ -246,3 +246,32 @@ def test_natural_numbers_begin_with_one_more_often_than_with_nine() -> None:
     first = [dice.digits(4)[0] for _ in range(2000)]
     assert first.count("1") > 1.5 * first.count("9")
     assert {len(dice.digits(count)) for count in range(1, 9) for _ in range(20)} == set(range(1, 9))
+
+
+def test_with_favourites_most_digits_are_one_or_two() -> None:
+    pure = set()
+    for seed in range(40):
+        dice = Dice(np.random.default_rng(seed))
+        dice.choose_favourites()
+        text = "".join(dice.digits(count) for count in (1, 2, 5) for _ in range(100))
+        assert len(text) == 800
+        kinds = len(set(dice.favourites))
+        assert kinds in (1, 2)
+        assert sum(digit in dice.favourites for digit in text) > 500
+        pure.add((kinds, len(set(text)) == kinds))
+    assert pure == {(1, True), (1, False), (2, True), (2, False)}
+
+
+@pytest.mark.parametrize("kind", ["table", "comb", "lines"])
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_share_of_sheets_is_of_few_digits(
+    kind: str, share: float, monkeypatch: pytest.MonkeyPatch, mnist_alone: Sources
+) -> None:
+    monkeypatch.setattr(sheets, "MONOTONOUS", share)
+    made = [make_page(np.random.default_rng(seed), kind, split="train", sources=mnist_alone) for seed in range(40)]
+    counts = [
+        np.sort(np.bincount([d.value for d in page.digits], minlength=10)) for page in made if len(page.digits) > 7
+    ]
+    of_two = [float(count[-2:].sum() / count.sum()) for count in counts]
+    assert len(of_two) > 4
+    assert (np.median(of_two) > 0.7) == bool(share)

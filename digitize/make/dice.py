@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 NATURAL, ROUND = 0.4, 0.3  # share of numbers that are as people write them, and of these of the round ones
+# How often a sheet is full of each digit: of zeros and ones above all.
+# How often a sheet is full of each digit: of zeros and ones above all.
+FAVOURITES = {"0": 4.0, "1": 3.0, "2": 1.5, "3": 1.0, "4": 1.0, "5": 1.5, "6": 1.0, "7": 1.0, "8": 1.0, "9": 1.0}
+PURE, IMPURE = 0.4, 0.7  # share of sheets with favourites that hold nothing else; on others, of draws from these alone
 
 T = TypeVar("T")
 
@@ -19,10 +23,18 @@ class Dice:
 
     Attributes:
         rng: the generator underneath.
+        favourites: digits that numbers are mostly made of; all alike where empty.
+        favoured: share of digits that are drawn from the favourites; the rest are drawn from all.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
+        self.favourites, self.favoured = "", 0.0
+
+    def choose_favourites(self) -> None:
+        """Let numbers be made of one or two digits from here on, as codes, counts and marks on a sheet often are."""
+        self.favourites = "".join(self.weighted(FAVOURITES) for _ in range(self.whole(1, 2)))
+        self.favoured = 1.0 if self.chance(PURE) else IMPURE
 
     def chance(self, share: float) -> bool:
         """True in `share` of the throws."""
@@ -61,16 +73,24 @@ class Dice:
                 return choice
         return next(reversed(list(choices)))
 
+    def digit(self) -> str:
+        """One digit, mostly a favourite where there are any."""
+        if self.favourites and self.chance(self.favoured):
+            return self.pick(self.favourites)
+        return str(self.whole(0, 9))
+
     def digits(self, count: int) -> str:
         """A string of `count` digits: even chances, or amounts and counts as people write them.
 
         Of those the first digit follows Benford's law (1 in three of ten, 9 in one of twenty), and large ones are
-        often round.
+        often round. Where there are favourites, most are these.
         """
+        if self.favourites:
+            return "".join(self.digit() for _ in range(count))
         if self.chance(NATURAL):
             zeros = min(count - 1, self.whole(1, 3)) if self.chance(ROUND) else 0
             first = self.weighted({str(d): math.log10(1 + 1 / d) for d in range(1, 10)})
-            return first + "".join(str(self.whole(0, 9)) for _ in range(count - 1 - zeros)) + "0" * zeros
+            return first + "".join(self.digit() for _ in range(count - 1 - zeros)) + "0" * zeros
         if self.chance(0.12):
-            return "".join(self.pick("0015") if self.chance(0.6) else str(self.whole(0, 9)) for _ in range(count))
-        return "".join(str(self.whole(0, 9)) for _ in range(count))
+            return "".join(self.pick("0015") if self.chance(0.6) else self.digit() for _ in range(count))
+        return "".join(self.digit() for _ in range(count))

@@ -227,7 +227,7 @@ def comb(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
         if fresh and k and filled == "gaps" and canvas.count:
             number += 1
         fresh = False
-        value = 1 if dice.chance(LONE_ONES) else dice.whole(0, 9)
+        value = 1 if dice.chance(LONE_ONES) else int(dice.digit())
         alpha = writer.hand.draw(value, unit, dice.rng)
         left = middle - alpha.shape[1] / 2 + pitch * dice.normal(0.09)
         if guided and value == 1:  # written along a side of the guide
@@ -437,7 +437,7 @@ def single(stock: Stock, dice: Dice) -> Scene:
             canvas.ink(neighbour[:, :seen], canvas.width - seen, dice.between(0, 0.4) * unit, writer.tone)
     room_x, room_y = max(box[2] - box[0], 0.8 * unit), max(box[3] - box[1], unit)
     if dice.chance(0.86):
-        value = 1 if dice.chance(LONE_ONES) else dice.whole(0, 9)
+        value = 1 if dice.chance(LONE_ONES) else int(dice.digit())
         alpha = writer.hand.draw(value, min(unit, 0.98 * height), dice.rng)
         free_x, free_y = room_x - alpha.shape[1], room_y - alpha.shape[0]
         left = box[0] + free_x * (0.5 + dice.normal(0.18))

@@ -63,6 +63,7 @@ LEAST_CONTRAST = 14.0  # gray levels between a digit and what is around it
 LEAST_SEEN = 0.7  # share of its ink that is on its own side of the middle level
 DEFECT_TRIES = 3
 SPOILT_TRIES = 20  # far more than it takes: one scene in a few hundred is spoilt
+MONOTONOUS = 0.3  # share of all scenes whose numbers are made of one or two digits
 DIRTY = 0.08  # share of all scenes on which a piece of dirt falls
 
 
@@ -85,6 +86,8 @@ def make_page(rng: np.random.Generator, kind: str, *, split: Split, sources: Sou
         raise UsageError(f"there is no kind of sheet {kind!r}; choose among {', '.join(KINDS)}")
     stock = stock_for(sources, split)
     dice = Dice(rng)
+    if dice.chance(MONOTONOUS):
+        dice.choose_favourites()
     spoilt: SpoiltError | None = None
     for _ in range(SPOILT_TRIES):
         try:
