@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 NATURAL, ROUND = 0.4, 0.3  # share of numbers that are as people write them, and of these of the round ones
 # How often a sheet is full of each digit: of zeros and ones above all.
-# How often a sheet is full of each digit: of zeros and ones above all.
 FAVOURITES = {"0": 4.0, "1": 3.0, "2": 1.5, "3": 1.0, "4": 1.0, "5": 1.5, "6": 1.0, "7": 1.0, "8": 1.0, "9": 1.0}
 PURE, IMPURE = 0.4, 0.7  # share of sheets with favourites that hold nothing else; on others, of draws from these alone
 
