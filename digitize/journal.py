@@ -131,7 +131,11 @@ def _next(pictures: BinaryIO, size: int) -> bytes:
 
 
 def _plain(digit: Digit) -> list[Any]:
-    return [*astuple(digit)[:-1], *astuple(digit.box)]
+    box = digit.box  # by name: `astuple` copies all it finds, and a page has hundreds
+    return [
+        *(digit.value, digit.confidence, digit.alternative, digit.alternative_confidence, digit.status),
+        *(box.left, box.top, box.width, box.height),
+    ]
 
 
 def _page(number: int, width: int, height: int, rotation: int, lines: list[Any]) -> PageReading:

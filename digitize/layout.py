@@ -62,7 +62,7 @@ def arrange(boxes: list[Box], *, others: list[Box], rules: Rules | None = None) 
     heights = np.array([b.height for b in boxes], float)
     signs = _Signs(others)
     slope = _slope(place, heights)
-    walls = _Walls(rules, float(np.median(heights)), slope) if rules is not None else None
+    walls = _Walls(rules, float(np.median(heights)), slope) if rules is not None and rules.mask.any() else None
     if walls is not None and walls.pierce(boxes) > PIERCED * len(boxes):
         walls = None
     turn = np.array([[np.cos(slope), -np.sin(slope)], [np.sin(slope), np.cos(slope)]])
