@@ -12,8 +12,8 @@ Assumes an upright gray page of any size, lighting and polarity. Three steps:
    than the line are taken out; where it is thicker a stroke crosses, and stays whole.
 
 Every length is in stroke widths, estimated from the page itself. Pages whose strokes are thinner than
-`FINE_STROKE` are enlarged first, so that a stroke has an inside; large pages on which every stroke is twice as thick
-are halved, which is quicker. `Ink.scale` says by how much.
+`FINE_STROKE` are enlarged first, so that a stroke has an inside; large pages on which every stroke is thicker are made
+smaller, down to half, which is quicker. `Ink.scale` says by how much.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Floats = NDArray[np.float32]
 FINE_STROKE = 3.2  # working pixels: below this, thresholding loses the gaps inside a 6 or an 8
 MAX_ENLARGEMENT = 4  # beyond this, interpolation adds pixels but nothing to see
 LEAST_SPLIT = 500_000  # pixels: a row or column of so many does not matter
-LEAST_HALVED = 2_000_000  # pixels: smaller pages cost little as they are
-THINNEST = 0.05  # share of the ink that may be of strokes too fine for half the size
+LEAST_SHRUNK, SMALLEST, MOST_SHRUNK = 2_000_000, 0.5, 0.8  # pixels of a page that is made smaller; to which sizes
+THINNEST = 0.05  # share of the ink that may be of strokes too fine for the smaller size
 MAX_WORKING_PIXELS = 12_000_000  # bounds the memory of an enlarged page
 PAPER_ELEMENT = 5.0  # usual stroke widths: wider than most strokes, so that a closing sees under them
 THICK, OVER_THICKEST = 0.9, 1.5  # share of the ink that is of no thicker stroke; and how many of its widths do as well
@@ -142,11 +142,13 @@ def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
     filled, sheet = _without_surround(gray)
     dark = darken(filled)
     scale, stroke = 1.0, 0.0
-    if dark.size >= LEAST_HALVED:
-        half = _resized(dark, 0.5)
-        stroke, thickest, thinnest = _stroke_widths(_guess_ink(half), 0.5, THICK, THINNEST)
-        if stroke >= FINE_STROKE and thinnest >= FINE_STROKE / 2:
-            dark, scale = half, 0.5
+    if dark.size >= LEAST_SHRUNK:
+        small = _resized(dark, SMALLEST)
+        stroke, thickest, thinnest = _stroke_widths(_guess_ink(small), 0.5, THICK, THINNEST)
+        factor = max(1.0, FINE_STROKE / max(stroke, 1.0), FINE_STROKE / 2 / max(thinnest, 1.0))
+        if SMALLEST * factor <= MOST_SHRUNK:
+            scale, stroke, thickest = SMALLEST * factor, stroke * factor, thickest * factor
+            dark = small if factor == 1.0 else _resized(dark, scale)
     if scale == 1.0:
         stroke, thickest = (max(1.0, width) for width in _stroke_widths(_guess_ink(dark), 0.5, THICK))
     contrast, level, bare = measure_contrast(dark, stroke=stroke, thickest=thickest, sheet=sheet)
