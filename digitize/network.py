@@ -191,3 +191,4 @@ NETWORKS: dict[str, tuple[Callable[[int], Any], int]] = {
     "article": (_article, 10),
     "duet": (duet, NO_DIGIT_CLASSES),
 }
+ROUNDED = frozenset({"duet"})  # networks of the build that `quantize` can bring to 8 bits

@@ -67,6 +67,7 @@ THICKER = 0.15  # share of MNIST digits whose strokes are widened by about half 
 GENTLE = 0.3  # how much of turn, shear and scale the sheet maker's tiles get
 
 PARITY_TILES = 2000  # on which a model's two files are compared
+TYPICAL_TILES = 2000  # of each source, to see how large activations get
 MOST_VALIDATION = 0.5  # share of the digits
 
 Labels = NDArray[np.uint8]
@@ -567,7 +568,7 @@ def finish(course: Course) -> Path:
         OutputError: the folder cannot be written.
         ModelError: the two files that were made of the network disagree.
     """
-    from digitize import network
+    from digitize import network, quantize
     from digitize.evaluate import evaluate, verify
     from digitize.report import write_report
 
@@ -581,7 +582,11 @@ def finish(course: Course) -> Path:
     tested = len(course.mnist.test_labels) > 0
     try:
         with models.renewed(folder) as made:
-            export(network.with_softmax(course.best, temperature), made, bits=16 if options.half else 32)
+            shipped = network.with_softmax(course.best, temperature)
+            if options.network in network.ROUNDED:
+                export(quantize.quantized(shipped, _typical_tiles(course)), made, bits=8)
+            else:
+                export(shipped, made, bits=16 if options.half else 32)
             card = _card(course, verdict, temperature)
             models.write_card(made, card)
             verify(made, images[:PARITY_TILES])
@@ -607,6 +612,19 @@ def finish(course: Course) -> Path:
     return folder
 
 
+def _typical_tiles(course: Course) -> Tiles:
+    """Tiles of all that was trained on, evenly: uint8 (N, 28, 28, 2)."""
+    parts = [course.pool.tiles(_spread_over(~course.kept), 2)]
+    parts += [one.tiles[_spread_over(~one.held)] for one in course.sets]
+    return np.concatenate(parts)
+
+
+def _spread_over(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """At most `TYPICAL_TILES` indices at which bool (N,) is True, evenly spread."""
+    where = np.flatnonzero(mask)
+    return where[:: -(-len(where) // TYPICAL_TILES) or 1]
+
+
 def export(model: Any, folder: Path, *, bits: Bits = 32) -> None:
     """Write a network as `model.keras` and as `model.tflite`, without traces of its training.
 
@@ -614,7 +632,8 @@ def export(model: Any, folder: Path, *, bits: Bits = 32) -> None:
         model: a `keras.Model` from tiles to probabilities, of any batch size.
         folder: exists; files of these names are replaced.
         bits: of a weight in the tflite file. 16 rounds them in both files alike, for a model that
-            `network.with_softmax` made, without batch norm; 8 is faster but says nearly the same, not quite.
+            `network.with_softmax` made, without batch norm; 8 does so for one that `quantize` made, and for others is
+            as fast, but says nearly the same, not quite.
 
     Raises:
         OutputError: the tflite file could not be made.
@@ -640,8 +659,8 @@ def convert(kept: Path, lite: Path, *, bits: Bits = 32) -> None:
     Args:
         kept: a Keras file.
         lite: the tflite file to write.
-        bits: of a weight; with 8, activations are rounded to 8 bits too while it runs, each item by its own scale
-            (TensorFlow's dynamic range quantization).
+        bits: of a weight; with 8, activations are rounded to 8 bits too while it runs: as `quantize` has laid down, or
+            else each item by its own scale (TensorFlow's dynamic range quantization).
     """
     import keras
     import tensorflow
