@@ -27,6 +27,7 @@ from digitize.make.writing import (
 )
 
 LONE_ONES = 0.1  # share of 1s in cells beyond their due: alone in its cell, a 1 is what passes for a line
+BOXED = 0.2  # share of tables with a box for each digit
 
 
 def amount(stock: Stock, dice: Dice) -> Scene:
@@ -207,7 +208,7 @@ def comb(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
             style
         ]
         draw_frame(canvas, dice, rule, (margin, top, margin + cells * step, bottom), sides=sides)
-    guided = dice.chance(0.12)
+    guided = dice.chance(0.25)
     guide = replace(rule_for(dice, unit, low=0.02, high=0.07), tone=dice.between(0.55, 0.9))
     filled = dice.pick(("all", "left", "right", "gaps"))
     count = cells if filled == "all" else dice.whole(1, cells)
@@ -220,9 +221,7 @@ def comb(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
             _guide(canvas, dice, guide, (middle, base - unit / 2), unit)
         if not used:
             fresh = True
-            if dice.chance(0.06):
-                mark, rise = draw_sign(stock, dice, dice.pick("-x-="), unit, writer.habits.pen)
-                canvas.ink(mark, middle - mark.shape[1] / 2, base - rise - mark.shape[0] / 2, writer.tone)
+            _fill_empty(canvas, stock, dice, writer, (middle, base))
             continue
         if fresh and k and filled == "gaps" and canvas.count:
             number += 1
@@ -245,6 +244,18 @@ def comb(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
     return Scene(canvas, unit, writer.stroke, writer.tone, device_for(dice, copy=0.3, low=0.35), tilt=tilt)
 
 
+def _fill_empty(
+    canvas: Canvas, stock: Stock, dice: Dice, writer: Writer, foot: tuple[float, float], crossed: float = 0.04
+) -> None:
+    """What a cell without a digit may hold: nothing, a sign, or strokes that say it was left out on purpose."""
+    (middle, base), unit = foot, writer.unit
+    if dice.chance(crossed):
+        _cross_out(canvas, dice, writer, (middle - 0.5 * unit, base - unit, middle + 0.5 * unit, base))
+    elif dice.chance(0.06):
+        mark, rise = draw_sign(stock, dice, dice.pick("-x-="), unit, writer.habits.pen)
+        canvas.ink(mark, middle - mark.shape[1] / 2, base - rise - mark.shape[0] / 2, writer.tone)
+
+
 def _guide(canvas: Canvas, dice: Dice, rule: Rule, middle: tuple[float, float], unit: float) -> None:
     """A faint 8 with corners, printed in a cell for digits to be written along."""
     wide, tall = unit * dice.between(0.42, 0.48), unit * dice.between(0.8, 0.86)
@@ -263,8 +274,10 @@ def table(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
     if dice.chance(0.05):
         rows, columns = dice.whole(8, 20), dice.whole(4, 9)
     most = dice.weighted({1: 2, 2: 4, 3: 3, 4: 0.6})
-    cell = unit * (0.75 * most + dice.between(0.3, 1.4))
-    tall = unit * dice.log(1.15, 2.2)
+    boxed = dice.chance(BOXED)
+    pitch = unit * dice.log(0.95, 1.7)
+    cell = most * pitch + unit * dice.between(0.2, 1.2) if boxed else unit * (0.75 * most + dice.between(0.3, 1.4))
+    tall = unit * dice.log(1.35 if boxed else 1.15, 2.2)
     rule = rule_for(dice, unit, low=0.02, high=0.07)
     names = unit * dice.between(2, 6) if dice.chance(0.6) else 0.0
     head = tall * dice.between(0.8, 1.3) if dice.chance(0.5) else 0.0
@@ -299,12 +312,16 @@ def table(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
     spacing = Spacing(dice.between(0.04, 0.25), 0.05, dice.between(0, 0.25))
     crossing = dice.between(0, 0.3) if dice.chance(0.3) else 0.03
     empty = dice.between(0, 0.5)
+    boxes = _Boxes(stock, dice, writer, most, pitch) if boxed else None
     for row in range(rows):
         base = margin + head + (row + 1) * tall - (tall - unit) * dice.between(0.3, 0.7)
         if names:
             _row_name(canvas, stock, dice, writer, None if scripted else font, (margin, base, names))
         for column in range(columns):
             left = margin + names + column * cell
+            if boxes:
+                boxes.fill(canvas, (left + cell / 2, base), empty=empty / 2, numbered=(row + 1, column + 1))
+                continue
             if dice.chance(empty):
                 if dice.chance(0.15):
                     _cross_out(canvas, dice, writer, (left, base - unit, left + cell, base))
@@ -322,6 +339,42 @@ def table(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
                 _cross_out(canvas, dice, writer, (x + x0, base - unit, x + x1, base))
     tilt = dice.normal(2.5) if dice.chance(0.4) else 0.0
     return Scene(canvas, unit, writer.stroke, writer.tone, device_for(dice, copy=0.15, low=0.25), tilt=tilt)
+
+
+class _Boxes:
+    """The boxes of a table's cells, one for a digit, framed or with a guide, all alike."""
+
+    def __init__(self, stock: Stock, dice: Dice, writer: Writer, count: int, pitch: float) -> None:
+        """So many boxes a cell, `pitch` pixels from each to the next."""
+        self.stock, self.dice, self.writer, self.count, self.pitch = stock, dice, writer, count, pitch
+        self.side = min(pitch * dice.between(0.8, 1), 1.25 * writer.unit), writer.unit * dice.between(1.02, 1.3)
+        self.framed = dice.chance(0.7)
+        self.guided = not self.framed or dice.chance(0.4)
+        self.rule = replace(rule_for(dice, writer.unit, low=0.02, high=0.07), tone=dice.between(0.3, 0.9))
+        self.crossed = dice.between(0.3, 1) if dice.chance(0.4) else 0.03
+
+    def fill(self, canvas: Canvas, foot: tuple[float, float], *, empty: float, numbered: tuple[int, int]) -> None:
+        """Draw the boxes around the foot of a cell's writing, and a number in the last of them."""
+        dice, writer, unit = self.dice, self.writer, self.writer.unit
+        text = "" if dice.chance(empty) else dice.digits(dice.whole(1, self.count)).rjust(self.count)
+        width, height = self.side
+        for k, character in enumerate(text or " " * self.count):
+            middle = foot[0] + (k - (self.count - 1) / 2) * self.pitch, foot[1] - unit / 2
+            if self.framed:
+                left, top = middle[0] - width / 2, middle[1] - height / 2
+                draw_frame(canvas, dice, self.rule, (left, top, left + width, top + height))
+            if self.guided:
+                _guide(canvas, dice, self.rule, middle, unit)
+            if character == " ":
+                _fill_empty(canvas, self.stock, dice, writer, (middle[0], foot[1]), self.crossed)
+                continue
+            value = 1 if dice.chance(LONE_ONES) else int(character)
+            alpha = writer.hand.draw(value, unit, dice.rng)
+            left = middle[0] - alpha.shape[1] / 2 + unit * dice.normal(0.06)
+            if self.guided and value == 1:
+                left += 0.2 * unit * dice.pick((-1, 0, 1, 1))
+            rise = unit * dice.normal(writer.habits.bounce + 0.03)
+            canvas.digit(alpha, left, foot[1] - alpha.shape[0] + rise, writer.tone, (value, *numbered))
 
 
 def _row_name(
