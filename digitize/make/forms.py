@@ -11,7 +11,7 @@ from digitize.hands import draw_strokes
 from digitize.make.canvas import Canvas
 from digitize.make.dice import Dice
 from digitize.make.paint import Rule, draw_frame, draw_rule, rule_for, scribble
-from digitize.make.scene import CURRENCIES, LABELS, WORDS, Scene, Writer, device_for, label, unit_for, writer_for
+from digitize.make.scene import CURRENCIES, LABELS, Scene, Writer, any_word, device_for, label, unit_for, writer_for
 from digitize.make.stock import Face, Stock
 from digitize.make.writing import (
     Piece,
@@ -110,7 +110,7 @@ def _intrude(canvas: Canvas, stock: Stock, dice: Dice, writer: Writer) -> None:
         place(canvas, pieces, dice.between(-0.2, 0.8) * canvas.width, at, writer.tone, line=0, number=0)
         return
     alpha = print_text(
-        stock.font(dice, writer.unit * dice.between(0.3, 0.8)), " ".join(dice.pick(WORDS) for _ in range(6))
+        stock.font(dice, writer.unit * dice.between(0.3, 0.8)), " ".join(any_word(dice) for _ in range(6))
     )
     at = -alpha.shape[0] * dice.between(0.3, 0.9) if top else canvas.height - alpha.shape[0] * dice.between(0.1, 0.7)
     canvas.ink(alpha, -dice.between(0, 0.3) * alpha.shape[1], at, dice.between(0, 0.5))
@@ -301,7 +301,7 @@ def table(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
     font = stock.font(dice, unit * dice.between(0.5, 0.9))
     print_tone = dice.between(0, 0.4)
     for k in range(columns if head else 0):
-        text = dice.pick((dice.pick(LABELS)[:4], chr(65 + k), f"{k + 1}.", f"Q{k + 1}", dice.pick(WORDS)[:5]))
+        text = dice.pick((dice.pick(LABELS)[:4], chr(65 + k), f"{k + 1}.", f"Q{k + 1}", any_word(dice)[:5]))
         alpha = print_text(font, text)
         canvas.ink(
             alpha,
@@ -382,7 +382,7 @@ def _row_name(
 ) -> None:
     """The name at the head of a table's row, printed or (`face` None) written; where: left, base line, room."""
     left, base, room = where
-    word = dice.pick(WORDS)[: max(2, int(room / writer.unit * 1.1))]
+    word = any_word(dice)[: max(2, int(room / writer.unit * 1.1))]
     if face is None:
         pieces = compose_word(stock, dice, word, 0.9 * writer.unit, writer.habits.pen, writer.habits.slant)
         place(canvas, pieces, left + 0.2 * writer.unit, base, writer.tone, line=0, number=0)

@@ -11,7 +11,7 @@ from digitize.make.dice import Dice
 from digitize.make.forms import grouped
 from digitize.make.notes import in_rows
 from digitize.make.paint import Rule, disc, draw_frame, ring, rule_for
-from digitize.make.scene import WORDS, Scene, Writer, device_for, unit_for, writer_for
+from digitize.make.scene import Scene, Writer, any_word, device_for, unit_for, writer_for
 from digitize.make.stock import Stock
 from digitize.make.writing import (
     Piece,
@@ -26,7 +26,7 @@ from digitize.make.writing import (
 )
 
 UNITS = ("kg", "g", "cm", "m", "mm", "km", "ml", "dl", "h", "min", "kWh", "pcs", "Stk", "am", "pm", "th", "C", "F")
-MANNERS = {"date": 4.0, "pair": 3.0, "money": 2.0, "phone": 1.5, "sign": 1.5, "measure": 2.0, "named": 3.0}
+MANNERS = {"date": 4.0, "pair": 3.0, "money": 2.0, "phone": 1.5, "sign": 1.5, "measure": 2.0, "named": 5.0}
 TALLY = 5  # strokes of a group, the last across the others
 
 
@@ -102,7 +102,7 @@ def _text(dice: Dice, manner: str) -> str:
 def _word(stock: Stock, dice: Dice, writer: Writer, word: str | None = None) -> list[Piece]:
     """A word in the writer's letters: `word`, or any."""
     if word is None:
-        word = dice.pick(WORDS)
+        word = any_word(dice)
         word = word.upper() if dice.chance(0.15) else word.capitalize() if dice.chance(0.4) else word
     height = writer.unit * dice.between(0.8, 1.1)
     return compose_word(stock, dice, word, height, writer.habits.pen, writer.habits.slant)
@@ -177,7 +177,7 @@ def choices(stock: Stock, dice: Dice) -> Scene:
     for row in range(rows):
         base = margin + unit + row * pitch
         if names:
-            alpha = print_text(face, dice.pick(WORDS).capitalize())[:, : max(1, int(names))]
+            alpha = print_text(face, any_word(dice).capitalize())[:, : max(1, int(names))]
             canvas.ink(alpha, margin, base - alpha.shape[0], 0.2)
         for column in range(options):
             middle = margin + names + (column + 0.5) * step, base - 0.4 * unit

@@ -15,9 +15,9 @@ from digitize.make.dice import Dice
 from digitize.make.forms import puzzle, table
 from digitize.make.paint import Rule, bar_code, blot, disc, draw_frame, draw_rule, rule_for, scribble, straight
 from digitize.make.scene import (
-    WORDS,
     Scene,
     Writer,
+    any_word,
     device_for,
     label,
     paper_lines,
@@ -215,7 +215,7 @@ def prose(stock: Stock, dice: Dice) -> Scene:
                     canvas.ink(alpha, left, base - alpha.shape[0], tone)
                     left += alpha.shape[1] + 0.4 * unit
                 continue
-            word = dice.pick(WORDS)
+            word = any_word(dice)
             if style == "capitals":
                 word = word.upper()
             elif dice.chance(0.15):
@@ -247,7 +247,7 @@ def print_word(dice: Dice, style: str) -> str:
                 f"{dice.whole(1, 12)}:{dice.whole(10, 59)}h",
             )
         )
-    word = dice.pick(WORDS)
+    word = any_word(dice)
     if style == "capitals":
         return word.upper()
     return word.capitalize() if dice.chance(0.15) else word + dice.pick(("", "", "", "", ",", ".", ";"))
@@ -307,7 +307,7 @@ def spoil_with(canvas: Canvas, stock: Stock, dice: Dice, writer: Writer) -> None
     elif kind == "stamp":
         rule = replace(rule_for(dice, unit, low=0.04, high=0.12), tone=dice.between(0.4, 0.75), rough=0.6)
         alpha = print_text(
-            stock.font(dice, unit * dice.between(0.4, 0.9)), " ".join(dice.pick(WORDS).upper() for _ in range(2))
+            stock.font(dice, unit * dice.between(0.4, 0.9)), " ".join(any_word(dice).upper() for _ in range(2))
         )
         pad = 0.3 * unit
         draw_frame(canvas, dice, rule, (x - pad, y - pad, x + alpha.shape[1] + pad, y + alpha.shape[0] + pad))
@@ -344,7 +344,7 @@ def spoil_with(canvas: Canvas, stock: Stock, dice: Dice, writer: Writer) -> None
         canvas.ink(bar_code(dice, unit), x, y, dice.between(0, 0.4))
     elif kind == "word" and stock.letters:
         pieces = compose_word(
-            stock, dice, dice.pick(WORDS), unit * dice.between(0.6, 1.1), writer.habits.pen, writer.habits.slant
+            stock, dice, any_word(dice), unit * dice.between(0.6, 1.1), writer.habits.pen, writer.habits.slant
         )
         place(canvas, pieces, x, y, writer.tone, line=0, number=0)
     else:

@@ -8,7 +8,7 @@ from digitize.make.forms import comb, field, numbering, table
 from digitize.make.marks import choose, draw_option
 from digitize.make.notes import lines, print_word
 from digitize.make.paint import bar_code, qr_code, rule_for
-from digitize.make.scene import WORDS, Scene, Writer, device_for, label, unit_for, writer_for
+from digitize.make.scene import Scene, Writer, any_word, device_for, label, unit_for, writer_for
 from digitize.make.stock import Stock
 from digitize.make.writing import compose_word, extent, place, print_text
 
@@ -55,7 +55,7 @@ def _block(stock: Stock, dice: Dice, writer: Writer, width: float) -> Canvas:
         label(canvas, stock, dice, 0, 1.2 * unit, 0.5 * unit)
         left = 0.25 * width
         while left < width and stock.letters:
-            pieces = compose_word(stock, dice, dice.pick(WORDS), 0.9 * unit, writer.habits.pen, writer.habits.slant)
+            pieces = compose_word(stock, dice, any_word(dice), 0.9 * unit, writer.habits.pen, writer.habits.slant)
             place(canvas, pieces, left, 1.2 * unit, writer.tone, line=0, number=0)
             left += extent(pieces)[2] + unit * dice.between(0.4, 3)
         return canvas
@@ -92,6 +92,6 @@ def _check_boxes(stock: Stock, dice: Dice, writer: Writer, width: float) -> Canv
         draw_option(canvas, dice, rule, middle, (side, side), round_one=round_ones)
         if dice.chance(0.35):
             choose(canvas, dice, writer, middle, side)
-        alpha = print_text(face, dice.pick(WORDS)[:6])
+        alpha = print_text(face, any_word(dice)[:6])
         canvas.ink(alpha, left + 1.4 * side, top + side - alpha.shape[0], 0.2)
     return canvas

@@ -30,11 +30,24 @@ Name Betrag Summe Anzahl Unterschrift Total Amount Invoice Account Reference Pag
 Height Age Sex Code Field Office Street Town Postcode Phone
 """
 WORDS = WORD_LIST.split()
+KNOWN_WORDS = 0.6  # share of words that are listed; the others, as names are, are unknown to whoever reads them
+CONSONANTS, VOWELS = "bcdfghjklmnprstvwxyzßñç", "aeiouäöüéè"
+LIKE_DIGITS = "oslzbigqOSIZBGloslzD"  # letters that alone would be digits
 LABELS = (
     *("No.", "Nr.", "Total", "Amount", "Date", "Code", "ID", "Phone", "Age", "Sum", "Postcode", "Betrag", "Datum"),
     *("Name", "Points", "Score", "Student no.", "Account", "Zip", "Montant", "Fecha", "Kg", "Meter", "Box"),
 )
 CURRENCIES = ("$", "Rs", "EUR", "Kr", "Fr", "US$", "Bs", "S/", "R$", "DM", "CHF", "$b")
+
+
+def any_word(dice: Dice) -> str:
+    """A word: listed, made up of syllables, or made up of letters that look like digits."""
+    if dice.chance(KNOWN_WORDS):
+        return dice.pick(WORDS)
+    if dice.chance(0.3):
+        return "".join(dice.pick(LIKE_DIGITS) for _ in range(dice.whole(2, 5))) + dice.pick("aehkmnrtuvwx")
+    syllables = (dice.pick(CONSONANTS) + dice.pick(VOWELS) for _ in range(dice.whole(1, 4)))
+    return dice.pick(("", dice.pick(VOWELS))) + "".join(syllables) + dice.pick(("", dice.pick(CONSONANTS)))
 
 
 @dataclass(slots=True)
@@ -108,7 +121,7 @@ def device_for(dice: Dice, *, copy: float = 0.2, low: float = 0.25) -> Device:
 
 def label(canvas: Canvas, stock: Stock, dice: Dice, left: float, bottom: float, size: float) -> None:
     """Print a label with its lower left corner at a place."""
-    text = dice.pick(LABELS) if dice.chance(0.7) else " ".join(dice.pick(WORDS) for _ in range(dice.whole(1, 4)))
+    text = dice.pick(LABELS) if dice.chance(0.7) else " ".join(any_word(dice) for _ in range(dice.whole(1, 4)))
     if dice.chance(0.15):
         text = f"{dice.whole(1, 40)}{dice.pick(('.', ')', ''))} {text}"
     alpha = print_text(stock.font(dice, size), text)

@@ -17,6 +17,7 @@ from digitize.make.canvas import Canvas
 from digitize.make.dice import Dice
 from digitize.make.stock import Face, Stock
 
+JOINED = 0.35  # share of written words whose letters hang together
 # For each sign: size of its larger side, and height of its middle above the base line, both in digit heights.
 SIGN_PLACES: dict[str, tuple[float, float]] = {
     ".": (0.09, 0.04),
@@ -263,6 +264,7 @@ def compose_word(stock: Stock, dice: Dice, word: str, height: float, pen: Pen, s
     pieces: list[Piece] = []
     right = 0.0
     gap = dice.normal(0.06) + 0.02
+    joined = dice.chance(JOINED)
     for char in word:
         strokes = stock.letter(dice, char)
         if strokes is None:
@@ -273,9 +275,20 @@ def compose_word(stock: Stock, dice: Dice, word: str, height: float, pen: Pen, s
         strokes = fitted(wave(slanted(strokes, slant), dice.rng, 0.012))
         alpha = draw_strokes(strokes, height * size, replace(pen, width=min(0.3, pen.width / size)), dice.rng)
         top = -alpha.shape[0] + (0.3 * height if char in DESCENDERS else 0.0) + height * dice.normal(0.03)
+        if joined and pieces:
+            pieces.append(_link(dice, pieces[-1].left + pieces[-1].alpha.shape[1], right, height, pen))
         pieces.append(Piece(alpha, right, top))
         right += alpha.shape[1] + height * (gap + dice.normal(0.04))
     return pieces
+
+
+def _link(dice: Dice, right: float, left: float, height: float, pen: Pen) -> Piece:
+    """The stroke that goes on from one letter, which ends at `right`, up to the next, which begins at `left`."""
+    start, rise = dice.between(0.02, 0.2), dice.between(0.1, 0.4)  # above the base line, in heights
+    length = max(0.1, (left - right) / height + dice.between(0.1, 0.25))
+    stroke = np.array([[0, rise], [0.6 * length, 0.8 * rise], [length, 0]], np.float32)
+    alpha = draw_freely(dice, [stroke], height, pen, unevenness=0.01)
+    return Piece(alpha, right - height * dice.between(0.02, 0.1), -height * (start + rise))
 
 
 def print_text(face: Face, text: str) -> Alpha:
