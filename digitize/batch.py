@@ -47,6 +47,7 @@ log = logging.getLogger("digitize")
 
 NO_DETECTOR = "none"
 FEWEST_SHEETS = 8  # from which processes to read them, most of a second of a core each to start, pay
+GPU_SHEETS = 100  # from which a GPU pays: TensorFlow starts in five seconds or more, a page's networks take 0.07 s here
 Existing = Literal["skip", "overwrite", "abort"]
 Level = Literal["digit", "number"]
 
@@ -469,6 +470,7 @@ def _run(job: Job, summary: Summary) -> None:
     found = _wanted(job, everything, form, summary)
     if not found:
         return
+    job = replace(job, device=chosen_device(job.device, len(found)))
     with ExitStack() as held:
         journal = _journal(job, found)
         if journal is not None:  # closed after all results have taken their places, and gone only if they have
@@ -626,6 +628,14 @@ def _reading(job: Job, count: int) -> Iterator[tuple[ReadSheets, str]]:
         pool.start()
         log.info("%d process%s read on %s", processes, "es" if processes > 1 else "", pool.device)
         yield pool.read, pool.mark
+
+
+def chosen_device(device: str, count: int) -> str:
+    """What so many sheets are read on: for "auto" the CPU, where a GPU takes longer to start than it saves."""
+    if device == "auto" and count < GPU_SHEETS and gpu_seen():
+        log.info("the CPU reads, since so few sheets do not pay for a GPU's start; --device gpu takes it all the same")
+        return "cpu"
+    return device
 
 
 def usable_processes(jobs: int | None, device: str, count: int) -> int:

@@ -123,6 +123,32 @@ def test_each_failure_is_one_line(
     assert f"{sheets / 'e.png'}: is text" in lines[1]
 
 
+@pytest.mark.parametrize(
+    ("device", "seen", "count", "chosen"),
+    [
+        ("auto", True, batch.GPU_SHEETS - 1, "cpu"),
+        ("auto", True, batch.GPU_SHEETS, "auto"),
+        ("auto", False, 1, "auto"),
+        ("gpu:1", True, 1, "gpu:1"),
+    ],
+)
+def test_few_sheets_do_not_wait_for_a_gpu(
+    device: str, seen: bool, count: int, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "gpu_seen", lambda: seen)
+    assert batch.chosen_device(device, count) == chosen
+
+
+def test_a_scan_of_few_sheets_says_that_it_leaves_the_gpu_alone(
+    job: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(batch, "gpu_seen", lambda: True)
+    with caplog.at_level(logging.INFO, logger="digitize"):
+        batch.run(job())
+    assert "so few sheets do not pay for a GPU's start" in caplog.text
+    assert "one GPU" not in caplog.text
+
+
 def test_where_nothing_can_be_read_nothing_is_written(job: Any, sheets: Path, tmp_path: Path) -> None:
     given = job(inputs=[str(sheets / "b.png"), str(sheets / "missing.png")])
     with pytest.raises(SheetError):
