@@ -94,5 +94,5 @@ def test_both_files_answer_alike(rounded: Any, tmp_path: Path) -> None:
     tiles = blotted(TILES, 103)
     full = keras.models.load_model(tmp_path / models.KERAS_FILE, compile=False).predict(tiles, verbose=0)
     difference = np.abs(engine.run(tiles) - full).max(axis=1)
-    assert (difference < 1e-5).mean() > 0.9
-    assert difference.max() < 0.02
+    assert np.median(difference) < 1e-6
+    assert (difference < 1e-3).mean() > 0.95
