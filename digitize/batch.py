@@ -111,7 +111,7 @@ class Job:
         format: one of `write.WRITERS`: "csv", "json", "jsonl", "alto" or "hocr"; by the output's suffix where None.
         model: name or folder of a model, the default one where None.
         detector: name or folder of a detector, the default one where None; `NO_DETECTOR` reads by contours alone.
-        device: "auto", "cpu", "gpu" or "gpu:N".
+        device: "auto", "cpu", "gpu" or "gpu:N"; see `chosen_device`.
         pages: which pages of each sheet.
         dpi: at which PDF pages are rendered.
         overlay, crops: folders for pictures of the pages, and for the digits' tiles; none where None. An overlay that
@@ -631,7 +631,10 @@ def _reading(job: Job, count: int) -> Iterator[tuple[ReadSheets, str]]:
 
 
 def chosen_device(device: str, count: int) -> str:
-    """What so many sheets are read on: for "auto" the CPU, where a GPU takes longer to start than it saves."""
+    """What so many sheets are read on: for "auto" the CPU, where a GPU takes longer to start than it saves.
+
+    A file of many pages counts as one sheet, since nobody has opened it yet.
+    """
     if device == "auto" and count < GPU_SHEETS and gpu_seen():
         log.info("the CPU reads, since so few sheets do not pay for a GPU's start; --device gpu takes it all the same")
         return "cpu"

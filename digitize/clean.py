@@ -32,7 +32,8 @@ Floats = NDArray[np.float32]
 FINE_STROKE = 3.2  # working pixels: below this, thresholding loses the gaps inside a 6 or an 8
 MAX_ENLARGEMENT = 4  # beyond this, interpolation adds pixels but nothing to see
 LEAST_SPLIT = 500_000  # pixels: a row or column of so many does not matter
-LEAST_SHRUNK, SMALLEST, MOST_SHRUNK = 2_000_000, 0.5, 0.8  # pixels of a page that is made smaller; to which sizes
+LEAST_SHRUNK = 2_000_000  # pixels: smaller pages cost little as they are
+SMALLEST, LARGEST = 0.5, 0.8  # the sizes that a page is made smaller to; a little smaller would hardly be quicker
 THINNEST = 0.05  # share of the ink that may be of strokes too fine for the smaller size
 MAX_WORKING_PIXELS = 12_000_000  # bounds the memory of an enlarged page
 PAPER_ELEMENT = 5.0  # usual stroke widths: wider than most strokes, so that a closing sees under them
@@ -146,7 +147,7 @@ def extract_ink(gray: Gray, *, remove_rules: bool = True) -> Ink:
         small = _resized(dark, SMALLEST)
         stroke, thickest, thinnest = _stroke_widths(_guess_ink(small), 0.5, THICK, THINNEST)
         factor = max(1.0, FINE_STROKE / max(stroke, 1.0), FINE_STROKE / 2 / max(thinnest, 1.0))
-        if SMALLEST * factor <= MOST_SHRUNK:
+        if SMALLEST * factor <= LARGEST:
             scale, stroke, thickest = SMALLEST * factor, stroke * factor, thickest * factor
             dark = small if factor == 1.0 else _resized(dark, scale)
     if scale == 1.0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,9 @@ from digitize.errors import DatasetError, ModelError
 from digitize.records import NO_DIGIT, Probabilities, Tiles
 
 KERAS_BATCH = 1024  # tiles
-PARITY, ALIKE = 1e-3, 0.95  # difference of a probability between a classifier's two files; tiles that keep within it
+PARITY = 1e-3  # greatest difference of a probability between a classifier's two files
+# Of one that is rounded: share of tiles that may differ more, and on which another digit may be named; one in any case.
+TIPPED, OTHERWISE = 0.05, 0.005
 DETECTOR_ALIKE = 0.99  # least correlation of the answers of a detector's two files
 MOST_BLOTS, DETECTOR_BLOTS = 1000, 8
 BLOT_SEED, BLOT_SIZE = 7, 2.0  # the second in pixels, standard deviation of the blur
@@ -145,8 +148,12 @@ def verify(folder: Path, images: NDArray[np.uint8] | None = None, *, count: int 
     import_keras()
     if card.task == "detect":
         return _verify_detector(folder, card)
+    from digitize import network
+
     found = agreement(folder, blots(min(count, MOST_BLOTS), card.takes[:2]) if images is None else images)
-    if found.close < ALIKE * found.tiles:
+    tipped, otherwise = (TIPPED, OTHERWISE) if card.network in network.ROUNDED else (0.0, 0.0)
+    apart = found.tiles - found.close
+    if apart > math.ceil(tipped * found.tiles) or found.different > math.ceil(otherwise * found.tiles):
         raise ModelError(f"{folder}: its two files disagree ({found}): export it again, or restore it")
     return str(found)
 

@@ -7,8 +7,8 @@ values and tips over in one of them: on one tile in a hundred, most often by les
 
 Weights have a scale for each filter, activations one for each layer (Jacob et al. 2018, "Quantization and training of
 neural networks for efficient integer-arithmetic-only inference"): from 0, which is what a ReLU gives at least, to
-nearly the most that some tiles give rise to. What comes behind the last pooling stays in 32 bits: it costs nothing, and
-probabilities in 256 steps could not tell 0.9 % from 0.6 %.
+nearly the most that some tiles give rise to. What comes behind the last pooling, whose means are rounded too, stays in
+32 bits: it costs nothing, and probabilities in 256 steps could not tell 0.9 % from 0.6 %.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def quantized(model: Any, tiles: Tiles) -> Any:
     """Round a network's weights, and its activations while it runs, to 8 bits.
 
     Args:
-        model: a `keras.Model` that begins with a `Rescaling` to 0..1, of convolutions each followed by batch norm and a
-            ReLU; slices, concatenations and pooling may lie between.
+        model: a `keras.Model` that begins with a `Rescaling` to 0..1, of convolutions without a bias, each followed by
+            batch norm and a ReLU; slices and concatenations may lie between, and global pooling behind the last.
         tiles: uint8 (N, 28, 28, views), which show how large activations get: digits, and what else it will be shown.
 
     Returns:

@@ -94,7 +94,7 @@ class Options:
         start: name or folder of a model of the same network whose weights training starts from; fresh where None.
         teachers: names or folders of classifiers whose answers are learnt from beside the labels.
         mixed: run steps in bfloat16; what is judged and saved is float32.
-        half: store the weights in 16 bits; for networks so large that it matters.
+        half: store the weights in 16 bits; for networks so large that it matters. Those that `quantize` rounds have 8.
     """
 
     output: Path

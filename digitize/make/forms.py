@@ -245,9 +245,18 @@ def comb(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
 
 
 def _fill_empty(
-    canvas: Canvas, stock: Stock, dice: Dice, writer: Writer, foot: tuple[float, float], crossed: float = 0.04
+    canvas: Canvas, stock: Stock, dice: Dice, writer: Writer, foot: tuple[float, float], *, crossed: float = 0.04
 ) -> None:
-    """What a cell without a digit may hold: nothing, a sign, or strokes that say it was left out on purpose."""
+    """What a cell without a digit may hold: nothing, a sign, or strokes that say it was left out on purpose.
+
+    Args:
+        canvas: to draw on.
+        stock: for signs.
+        dice: throws.
+        writer: whose hand it is.
+        foot: the middle of the cell and the base line of its writing, in pixels.
+        crossed: share of cells that are crossed out.
+    """
     (middle, base), unit = foot, writer.unit
     if dice.chance(crossed):
         _cross_out(canvas, dice, writer, (middle - 0.5 * unit, base - unit, middle + 0.5 * unit, base))
@@ -354,7 +363,14 @@ class _Boxes:
         self.crossed = dice.between(0.3, 1) if dice.chance(0.4) else 0.03
 
     def fill(self, canvas: Canvas, foot: tuple[float, float], *, empty: float, numbered: tuple[int, int]) -> None:
-        """Draw the boxes around the foot of a cell's writing, and a number in the last of them."""
+        """Draw the boxes of a cell and a number in the last of them.
+
+        Args:
+            canvas: to draw on.
+            foot: the middle of the cell and the base line of its writing, in pixels.
+            empty: share of cells without a number.
+            numbered: the line and the number that the digits belong to.
+        """
         dice, writer, unit = self.dice, self.writer, self.writer.unit
         text = "" if dice.chance(empty) else dice.digits(dice.whole(1, self.count)).rjust(self.count)
         width, height = self.side
@@ -366,7 +382,7 @@ class _Boxes:
             if self.guided:
                 _guide(canvas, dice, self.rule, middle, unit)
             if character == " ":
-                _fill_empty(canvas, self.stock, dice, writer, (middle[0], foot[1]), self.crossed)
+                _fill_empty(canvas, self.stock, dice, writer, (middle[0], foot[1]), crossed=self.crossed)
                 continue
             value = 1 if dice.chance(LONE_ONES) else int(character)
             alpha = writer.hand.draw(value, unit, dice.rng)

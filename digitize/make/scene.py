@@ -41,7 +41,7 @@ CURRENCIES = ("$", "Rs", "EUR", "Kr", "Fr", "US$", "Bs", "S/", "R$", "DM", "CHF"
 
 
 def any_word(dice: Dice) -> str:
-    """A word: listed, made up of syllables, or made up of letters that look like digits."""
+    """A word: listed, of syllables, or of letters that look like digits, the last of which shows that it is a word."""
     if dice.chance(KNOWN_WORDS):
         return dice.pick(WORDS)
     if dice.chance(0.3):

@@ -282,13 +282,13 @@ def compose_word(stock: Stock, dice: Dice, word: str, height: float, pen: Pen, s
     return pieces
 
 
-def _link(dice: Dice, right: float, left: float, height: float, pen: Pen) -> Piece:
-    """The stroke that goes on from one letter, which ends at `right`, up to the next, which begins at `left`."""
-    start, rise = dice.between(0.02, 0.2), dice.between(0.1, 0.4)  # above the base line, in heights
-    length = max(0.1, (left - right) / height + dice.between(0.1, 0.25))
+def _link(dice: Dice, start: float, end: float, height: float, pen: Pen) -> Piece:
+    """The stroke that goes on from one letter, whose ink ends at `start`, up to the next, whose begins at `end`."""
+    foot, rise = dice.between(0.02, 0.2), dice.between(0.1, 0.4)  # where it begins and how far it goes up, in heights
+    length = max(0.1, (end - start) / height + dice.between(0.1, 0.25))
     stroke = np.array([[0, rise], [0.6 * length, 0.8 * rise], [length, 0]], np.float32)
     alpha = draw_freely(dice, [stroke], height, pen, unevenness=0.01)
-    return Piece(alpha, right - height * dice.between(0.02, 0.1), -height * (start + rise))
+    return Piece(alpha, start - height * dice.between(0.02, 0.1), -height * (foot + rise))
 
 
 def print_text(face: Face, text: str) -> Alpha:
