@@ -227,21 +227,42 @@ def comb(stock: Stock, dice: Dice, writer: Writer | None = None) -> Scene:
             number += 1
         fresh = False
         value = 1 if dice.chance(LONE_ONES) else int(dice.digit())
-        alpha = writer.hand.draw(value, unit, dice.rng)
-        left = middle - alpha.shape[1] / 2 + pitch * dice.normal(0.09)
-        if guided and value == 1:  # written along a side of the guide
-            left += 0.2 * unit * dice.pick((-1, 0, 1, 1))
-        canvas.digit(
-            alpha,
-            left,
-            base - alpha.shape[0] + unit * dice.normal(writer.habits.bounce + 0.03),
-            writer.tone,
-            (value, 1, number),
-        )
+        _write_in_cell(canvas, dice, writer, value, (middle, base), off=0.09 * pitch, guided=guided, owner=(1, number))
     if dice.chance(0.25):
         label(canvas, stock, dice, margin + unit * dice.normal(0.4), top - 0.1 * unit, unit * dice.between(0.25, 0.45))
     tilt = dice.normal(1.5) if dice.chance(0.3) else 0.0
     return Scene(canvas, unit, writer.stroke, writer.tone, device_for(dice, copy=0.3, low=0.35), tilt=tilt)
+
+
+def _write_in_cell(
+    canvas: Canvas,
+    dice: Dice,
+    writer: Writer,
+    value: int,
+    foot: tuple[float, float],
+    *,
+    off: float,
+    guided: bool,
+    owner: tuple[int, int],
+) -> None:
+    """Write one digit into its cell.
+
+    Args:
+        canvas: to write on.
+        dice: throws.
+        writer: whose hand it is.
+        value: 0 to 9.
+        foot: the middle of the cell and the base line of its writing, in pixels.
+        off: how far from the middle it is written, in pixels, a standard deviation.
+        guided: a guide is printed in the cell, along a side of which a 1 is written.
+        owner: the line and the number that the digit belongs to.
+    """
+    alpha = writer.hand.draw(value, writer.unit, dice.rng)
+    left = foot[0] - alpha.shape[1] / 2 + dice.normal(off)
+    if guided and value == 1:
+        left += 0.2 * writer.unit * dice.pick((-1, 0, 1, 1))
+    rise = writer.unit * dice.normal(writer.habits.bounce + 0.03)
+    canvas.digit(alpha, left, foot[1] - alpha.shape[0] + rise, writer.tone, (value, *owner))
 
 
 def _fill_empty(
@@ -384,13 +405,8 @@ class _Boxes:
             if character == " ":
                 _fill_empty(canvas, self.stock, dice, writer, (middle[0], foot[1]), crossed=self.crossed)
                 continue
-            value = 1 if dice.chance(LONE_ONES) else int(character)
-            alpha = writer.hand.draw(value, unit, dice.rng)
-            left = middle[0] - alpha.shape[1] / 2 + unit * dice.normal(0.06)
-            if self.guided and value == 1:
-                left += 0.2 * unit * dice.pick((-1, 0, 1, 1))
-            rise = unit * dice.normal(writer.habits.bounce + 0.03)
-            canvas.digit(alpha, left, foot[1] - alpha.shape[0] + rise, writer.tone, (value, *numbered))
+            value, own = 1 if dice.chance(LONE_ONES) else int(character), (middle[0], foot[1])
+            _write_in_cell(canvas, dice, writer, value, own, off=0.06 * unit, guided=self.guided, owner=numbered)
 
 
 def _row_name(
